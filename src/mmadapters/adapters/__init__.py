@@ -1,0 +1,1 @@
+"""Gated multimodal adapters inside a frozen text encoder, as a PEFT method."""

@@ -1,0 +1,66 @@
+"""The first half of an adapter: LayerNorm, down-projection and non-linearity, for text states and for modalities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LAYER_NORM_EPS = 1e-5
+
+NON_LINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "swish": F.silu,
+    "leakyrelu": partial(F.leaky_relu, negative_slope=0.01),
+}
+"""Non-linearities of an adapter by name. ``gelu`` is the tanh approximation."""
+
+
+class BottleneckProjection(nn.Module):
+    """``act(down(LayerNorm(x)))``: the way of text states or of one modality into the bottleneck.
+
+    Args:
+        in_features: Width of the input.
+        bottleneck_size: Width ``p`` of the output.
+        non_linearity: A name in ``NON_LINEARITIES``.
+    """
+
+    def __init__(self, in_features: int, bottleneck_size: int, non_linearity: str = "gelu") -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(in_features, eps=LAYER_NORM_EPS)
+        self.down = nn.Linear(in_features, bottleneck_size)
+        self.non_linearity = non_linearity
+
+    def reset_parameters(self) -> None:
+        """Draw the down-projection from N(0, 1 / in_features), so that its output has unit variance at any width."""
+        nn.init.normal_(self.down.weight, std=1.0 / math.sqrt(self.down.in_features))
+        nn.init.zeros_(self.down.bias)
+        self.layer_norm.reset_parameters()
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Project ``states`` (..., in_features) to (..., bottleneck_size)."""
+        return NON_LINEARITIES[self.non_linearity](self.down(self.layer_norm(states)))
+
+    def project_normalised(self, normalised: Tensor) -> Tensor:
+        """Project what ``normalise`` returned, (..., in_features), to (..., bottleneck_size).
+
+        The statistics of a modality's LayerNorm do not depend on the site, so all sites share one ``normalise`` and
+        each applies its own affine part here. The result is that of ``forward``.
+        """
+        affine = torch.addcmul(self.layer_norm.bias, normalised, self.layer_norm.weight)
+        return NON_LINEARITIES[self.non_linearity](self.down(affine))
+
+
+def normalise(features: Tensor) -> Tensor:
+    """Return ``features`` (..., D) with zero mean and unit variance over the last dimension: LayerNorm without affine.
+
+    Args:
+        features: Floating-point features of one modality.
+    """
+    return F.layer_norm(features, features.shape[-1:], eps=LAYER_NORM_EPS)

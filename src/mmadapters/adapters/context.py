@@ -1,0 +1,84 @@
+"""How modality features reach adapters deep inside the encoder, for exactly one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from mmadapters.adapters.inputs import ModalityInput
+
+GateRequest = Literal[False, True, "full"]
+
+
+@dataclass
+class ForwardState:
+    """What the adapters of one forward pass read and leave behind.
+
+    Attributes:
+        inputs: Prepared modalities, by adapter name and modality name.
+        attention_mask: (B, L), 1 at valid tokens, where the caller gave one.
+        output_gates: Whether gates are collected: no, as means, or in full.
+        gates: The gates collected so far, in the order in which the sites ran; None once the pass has ended, so that
+            a re-run for gradient checkpointing collects nothing.
+    """
+
+    inputs: dict[str, dict[str, ModalityInput]] = field(default_factory=dict)
+    attention_mask: Tensor | None = None
+    output_gates: GateRequest = False
+    gates: list[Tensor] | None = field(default_factory=list)
+
+
+class ModalityContext:
+    """Holds the state of the forward pass that is under way; one instance per model, shared by all its adapters."""
+
+    def __init__(self) -> None:
+        self.state: ForwardState | None = None
+
+    @contextmanager
+    def use(self, state: ForwardState | None) -> Iterator[None]:
+        """Make ``state`` the current one for a block, whatever happens in it."""
+        previous, self.state = self.state, state
+        try:
+            yield
+        finally:
+            self.state = previous
+
+
+class ContextCheckpoint:
+    """A gradient-checkpointing function whose re-run in the backward pass sees the state of its own forward pass.
+
+    Gradient checkpointing runs a layer again in the backward pass, when the forward pass has ended and perhaps another
+    one has begun. Wrapping the function that is checkpointed, this remembers the state for each call, with either kind
+    of checkpointing and with any number of forward passes before a backward pass.
+
+    Args:
+        checkpoint: The checkpointing function to wrap: ``checkpoint(function, *args, **kwargs)``.
+        context: Where the model's adapters look for their state.
+    """
+
+    def __init__(self, checkpoint: Callable[..., Any], context: ModalityContext) -> None:
+        self.checkpoint = checkpoint
+        self.context = context
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Checkpoint ``function(*args)``."""
+        state = self.context.state
+
+        def run(*inputs: Any, **keywords: Any) -> Any:
+            with self.context.use(state):
+                return function(*inputs, **keywords)
+
+        return self.checkpoint(run, *args, **kwargs)
+
+
+def keep_context_in_checkpoints(model: nn.Module, context: ModalityContext) -> None:
+    """Wrap the checkpointing function of every module of ``model`` that has gradient checkpointing switched on."""
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            checkpoint = getattr(module, "_gradient_checkpointing_func", None)
+            if checkpoint is not None and not isinstance(checkpoint, ContextCheckpoint):
+                setattr(module, "_gradient_checkpointing_func", ContextCheckpoint(checkpoint, context))  # noqa: B010

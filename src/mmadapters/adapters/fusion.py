@@ -1,0 +1,111 @@
+"""How text and modalities are fused inside the bottleneck: one small class per fusion, all with one signature.
+
+Notation: ``z_t`` (B, L, p) are the projected text states, ``z_i`` (B, p) the projected modality i, zero where it is
+missing. Modality vectors are never repeated over tokens: a gate's weight is split into the part that reads text and
+the part that reads modalities, and the latter is evaluated once per example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+GATE_INIT_STD = 0.02
+
+
+class Fusion(nn.Module):
+    """Fuse text and modalities in the bottleneck.
+
+    Args:
+        bottleneck_size: Width ``p``.
+        n_modalities: Number m of modalities.
+    """
+
+    def __init__(self, bottleneck_size: int, n_modalities: int) -> None:
+        super().__init__()
+        self.bottleneck_size = bottleneck_size
+        self.n_modalities = n_modalities
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+
+    def forward(
+        self, text: Tensor, modalities: Sequence[Tensor], present: Sequence[Tensor], with_gates: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Fuse.
+
+        Args:
+            text: (B, L, p) projected text states.
+            modalities: m tensors (B, p), zero where the modality is missing.
+            present: m bool tensors (B,), False where the modality is missing.
+            with_gates: Whether the gates are wanted.
+
+        Returns:
+            The fused states (B, L, p), and None or the gates (B, L, 1 + m, p): the text's, then the modalities' in
+            their order, zero where a modality is missing.
+        """
+        raise NotImplementedError
+
+
+class GatedMultimodalUnit(Fusion):
+    """``Σ_k g_k · z_k`` with ``g_k = σ(W_k [z_t; z_1; …; z_m])``, without bias and not normalised.
+
+    A Gated Multimodal Unit (Arevalo et al. 2017, https://arxiv.org/abs/1702.01992) over any number of modalities, as
+    the adapters use it: the gates read the projected features.
+    """
+
+    def __init__(self, bottleneck_size: int, n_modalities: int) -> None:
+        super().__init__(bottleneck_size, n_modalities)
+        width = (1 + n_modalities) * bottleneck_size
+        self.gate = nn.Linear(width, width, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw the gates' weights from N(0, 0.02²), so that every gate starts near one half."""
+        nn.init.normal_(self.gate.weight, std=GATE_INIT_STD)
+
+    def forward(
+        self, text: Tensor, modalities: Sequence[Tensor], present: Sequence[Tensor], with_gates: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Fuse; see ``Fusion.forward``."""
+        from_text, from_modalities = self.gate.weight.split(
+            [self.bottleneck_size, self.n_modalities * self.bottleneck_size], dim=1
+        )
+        logits = F.linear(text, from_text) + F.linear(torch.cat(list(modalities), dim=-1), from_modalities)[:, None]
+        gates = torch.sigmoid(logits).unflatten(-1, (1 + self.n_modalities, self.bottleneck_size))
+        fused = gates[..., 0, :] * text
+        for k, modality in enumerate(modalities, start=1):
+            fused = torch.addcmul(fused, gates[..., k, :], modality[:, None])
+        return fused, _zero_where_missing(gates, present) if with_gates else None
+
+
+class ComplementaryGate(Fusion):
+    """``g · z_t + (1 - g) · z_1`` with ``g = σ(W [z_t; z_1])``, for one modality; ``g = 1`` where it is missing."""
+
+    def __init__(self, bottleneck_size: int, n_modalities: int = 1) -> None:
+        super().__init__(bottleneck_size, n_modalities)
+        self.gate = nn.Linear(2 * bottleneck_size, bottleneck_size, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Draw the gate's weight from N(0, 0.02²), so that it starts near one half."""
+        nn.init.normal_(self.gate.weight, std=GATE_INIT_STD)
+
+    def forward(
+        self, text: Tensor, modalities: Sequence[Tensor], present: Sequence[Tensor], with_gates: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Fuse; see ``Fusion.forward``. The two gates of a token add up to one."""
+        (modality,), (is_present,) = modalities, present
+        from_text, from_modality = self.gate.weight.split(self.bottleneck_size, dim=1)
+        logits = F.linear(text, from_text) + F.linear(modality, from_modality)[:, None]
+        gate = torch.sigmoid(logits).masked_fill(~is_present[:, None, None], 1.0)
+        modality = modality[:, None]
+        fused = torch.addcmul(modality, gate, text - modality)
+        return fused, torch.stack([gate, 1.0 - gate], dim=-2) if with_gates else None
+
+
+def _zero_where_missing(gates: Tensor, present: Sequence[Tensor]) -> Tensor:
+    """Return the gates (B, L, 1 + m, p) with zeros for missing modalities, whose ``z`` is zero anyway."""
+    applies = torch.stack([torch.ones_like(present[0]), *present], dim=1)
+    return gates * applies[:, None, :, None]

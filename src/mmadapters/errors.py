@@ -1,0 +1,61 @@
+"""Exceptions of the library.
+
+Every message says what was given, what is accepted and what to change::
+
+    MMAdaptersError
+    ├── ConfigurationError        a setting cannot be used (also a ValueError)
+    │   └── UnsupportedBackboneError
+    ├── InputError                a batch given to the model does not fit its adapters (also a ValueError)
+    ├── DataError                 rows, columns or files of a data set cannot be used (also a ValueError)
+    ├── ArtefactError             a saved model cannot be read or written (also a ValueError)
+    ├── MissingDependencyError    an optional package is not installed (also an ImportError)
+    └── DownloadError             something could not be fetched (also an OSError)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class MMAdaptersError(Exception):
+    """Base class of every exception that the library raises on purpose."""
+
+
+class ConfigurationError(MMAdaptersError, ValueError):
+    """A setting has a value that cannot be used."""
+
+
+class UnsupportedBackboneError(ConfigurationError):
+    """The text encoder has no known places for adapters."""
+
+
+class InputError(MMAdaptersError, ValueError):
+    """A batch that was given to the model does not fit its adapters."""
+
+
+class DataError(MMAdaptersError, ValueError):
+    """Rows, columns or files of a data set cannot be used."""
+
+
+class ArtefactError(MMAdaptersError, ValueError):
+    """A saved model cannot be read or written."""
+
+
+class MissingDependencyError(MMAdaptersError, ImportError):
+    """An optional package is needed and not installed."""
+
+
+class DownloadError(MMAdaptersError, OSError):
+    """A file could not be fetched from the package index."""
+
+
+def did_you_mean(given: str, accepted: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the accepted name nearest to ``given``, or an empty string."""
+    nearest = difflib.get_close_matches(given, list(accepted), n=1)
+    return f" Did you mean '{nearest[0]}'?" if nearest else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names quoted and joined by commas, in their order, or ``none`` where there are none."""
+    return ", ".join(f"'{name}'" for name in names) or "none"
