@@ -1,0 +1,110 @@
+"""Rows of a data set made into a batch: padding, feature arrays and the masks that say what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+from transformers.data.data_collator import pad_without_fast_tokenizer_warning
+
+from mmadapters.errors import ConfigurationError, DataError
+from mmadapters.modality import Modality
+
+
+class MultimodalCollator:
+    """Pads rows to the longest of the batch and stacks features, masks and labels.
+
+    Modalities of the rows that are not among ``modalities`` are left out, so one data set serves models with fewer.
+
+    Args:
+        tokenizer: Tokenizer of the text encoder; it knows padding token and side.
+        modalities: The modalities of the model, in its order.
+        pad_to_multiple_of: Pad to a multiple of this many tokens, which some hardware computes faster.
+
+    Raises:
+        ConfigurationError: If the tokenizer has no padding token.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        modalities: Sequence[Modality] = (),
+        pad_to_multiple_of: int | None = None,
+    ) -> None:
+        if tokenizer.pad_token is None:
+            raise ConfigurationError(
+                "The tokenizer has no padding token, so rows of different lengths make no batch. Set one, for example "
+                "tokenizer.pad_token = tokenizer.eos_token."
+            )
+        self.tokenizer = tokenizer
+        self.modalities = list(modalities)
+        self.pad_to_multiple_of = pad_to_multiple_of
+
+    def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Make a batch.
+
+        Args:
+            items: B rows of a ``MultimodalDataset``.
+
+        Returns:
+            The tokenizer's outputs, int64 (B, L); with modalities ``modality_features``, float32 (B, D) or, if the
+            batch has a sequence, (B, T, D) padded with zeros, and ``modality_mask``, bool (B,) or (B, T), True where
+            there are features; ``labels``, float32 (B, C), int64 (B,) or float32 (B,), where the rows have them.
+
+        Raises:
+            DataError: If features do not have the width of their modality.
+        """
+        names = [name for name in self.tokenizer.model_input_names if name in items[0]]
+        batch: dict[str, Any] = dict(
+            pad_without_fast_tokenizer_warning(
+                self.tokenizer,
+                [{name: item[name] for name in names} for item in items],
+                padding=True,
+                pad_to_multiple_of=self.pad_to_multiple_of,
+                return_tensors="pt",
+            )
+        )
+        if self.modalities:
+            stacked = {modality.name: _stack(modality, items) for modality in self.modalities}
+            batch["modality_features"] = {name: features for name, (features, _) in stacked.items()}
+            batch["modality_mask"] = {name: mask for name, (_, mask) in stacked.items()}
+        if "labels" in items[0]:
+            batch["labels"] = _label_tensor(np.array([item["labels"] for item in items]))
+        return batch
+
+
+def _stack(modality: Modality, items: Sequence[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
+    rows = [_features(modality, item) for item in items]
+    steps = max((len(row) for row in rows if row is not None and row.ndim == 2), default=None)
+    features = np.zeros((len(rows), steps or 1, modality.feature_dim), dtype=np.float32)
+    mask = np.zeros(features.shape[:2], dtype=bool)
+    for place, row in enumerate(rows):
+        if row is not None:
+            sequence = np.atleast_2d(row)
+            features[place, : len(sequence)] = sequence
+            mask[place, : len(sequence)] = True
+    if steps is None:
+        features, mask = features[:, 0], mask[:, 0]
+    return torch.from_numpy(features), torch.from_numpy(mask)
+
+
+def _features(modality: Modality, item: dict[str, Any]) -> np.ndarray | None:
+    given = item.get("modality_features", {}).get(modality.name)
+    if given is None:
+        return None
+    features = np.asarray(given)
+    if features.ndim not in (1, 2) or features.shape[-1] != modality.feature_dim:
+        raise DataError(
+            f"Modality '{modality.name}' was given features of the shape {features.shape}. Accepted are "
+            f"({modality.feature_dim},) and (steps, {modality.feature_dim})."
+        )
+    return features
+
+
+def _label_tensor(labels: np.ndarray) -> torch.Tensor:
+    """Return class indices as int64 and everything else as float32."""
+    is_index = labels.ndim == 1 and labels.dtype.kind in "iub"
+    return torch.from_numpy(labels.astype(np.int64 if is_index else np.float32))

@@ -1,0 +1,279 @@
+"""Rows of CSV, JSON and Parquet files as data frames, the way back, and the parts that rows are split into."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pyarrow.lib import ArrowException
+
+from mmadapters.errors import ConfigurationError, DataError, listed
+
+ROOT = "root"
+"""Key of ``frame.attrs`` under which ``read_rows`` keeps the folder that relative ``.npy`` paths start from."""
+
+
+def read_rows(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read the rows of a file.
+
+    The ending decides how: ``.csv`` (comma), ``.tsv`` (tab), ``.jsonl`` and ``.ndjson`` (one object a line), ``.json``
+    (a list of objects), ``.parquet``. CSV files are UTF-8 with a header; only empty cells are missing, so a text such
+    as ``NA`` or ``None`` stays a text, and columns of numbers are read as numbers.
+
+    Args:
+        path: The file.
+
+    Returns:
+        N rows, numbered from 0; ``frame.attrs["root"]`` is the file's folder, from which relative ``.npy`` paths are
+        read.
+
+    Raises:
+        DataError: If the file does not exist, has another ending, no rows or a column name twice, or cannot be read.
+    """
+    file = Path(path).expanduser()
+    reader = _READERS.get(file.suffix.lower())
+    if reader is None:
+        raise DataError(f"'{file}' has the ending '{file.suffix}'. Rows are read from {listed(_READERS)} files.")
+    if not file.is_file():
+        what = "is a folder" if file.is_dir() else "does not exist"
+        raise DataError(f"The file '{file}' {what}. Give the path of a file with the rows.")
+    try:
+        frame = reader(file)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"'{file}' is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from error
+    if frame.empty:
+        raise DataError(f"'{file}' has no rows. Give a file with at least one row below the column names.")
+    _check_unique(file, frame.columns)
+    frame.attrs = {ROOT: str(file.resolve().parent)}
+    return frame
+
+
+def write_rows(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    """Write rows to a file that ``read_rows`` can read; its ending decides how, and the frame's index is left out.
+
+    A file that is there already is replaced once the new one is complete. A folder that does not exist is made.
+
+    Raises:
+        DataError: If the file's ending is unknown, a folder has its path, or it cannot be written.
+    """
+    check_writable_rows(path)
+    file = Path(path).expanduser()
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        _WRITERS[file.suffix.lower()](frame, partial)
+        os.replace(partial, file)
+    except OSError as error:
+        raise DataError(f"'{file}' cannot be written: {error.strerror or error}. Choose another place.") from error
+    finally:
+        if partial.is_file():
+            partial.unlink()
+
+
+def check_writable_rows(path: str | os.PathLike[str]) -> None:
+    """Check that ``write_rows`` knows what to write to a path, before work is done for it.
+
+    Raises:
+        DataError: If the file's ending is unknown, or a folder has its path.
+    """
+    file = Path(path).expanduser()
+    if file.suffix.lower() not in _WRITERS:
+        raise DataError(f"'{file}' has the ending '{file.suffix}'. Rows are written to {listed(_WRITERS)} files.")
+    if file.is_dir():
+        raise DataError(f"'{file}' is a folder. Give the path of a file to write the rows to.")
+
+
+def split_rows(frame: pd.DataFrame, fractions: Mapping[str, float], seed: int) -> dict[str, pd.DataFrame]:
+    """Split rows at random, each row into exactly one part.
+
+    The rows are permuted with ``numpy.random.default_rng(seed)``. With N rows and ``F_k`` the sum of the fractions up
+    to part k, that part takes the permuted rows from ``round(N * F_(k-1))`` to ``round(N * F_k)``, halves rounded up,
+    so its size differs from ``N`` times its fraction by at most 1. Within a part the rows keep the order and the index
+    of the frame.
+
+    Args:
+        frame: N rows.
+        fractions: Share of each part by its name, for example ``{"train": 0.7, "validation": 0.1, "test": 0.2}``; they
+            sum to 1.
+        seed: A whole number of at least 0.
+
+    Returns:
+        The parts in the order of ``fractions``.
+
+    Raises:
+        ConfigurationError: If a fraction is not above 0, they do not sum to 1 or the seed cannot be used.
+        DataError: If a part would have no row.
+    """
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise ConfigurationError(f"seed={seed!r} cannot be used. Give a whole number of at least 0.")
+    if not fractions or not all(fraction > 0 for fraction in fractions.values()):
+        raise ConfigurationError(f"fractions={dict(fractions)} cannot be used. Give every part a share above 0.")
+    total = sum(fractions.values())
+    if abs(total - 1.0) > 1e-6:
+        raise ConfigurationError(
+            f"fractions={dict(fractions)} sum to {total:.6g}. The shares of the parts have to sum to 1."
+        )
+    rows = len(frame)
+    ends = np.floor(np.round(np.cumsum(list(fractions.values())) * rows, 6) + 0.5).astype(int)
+    ends[-1] = rows
+    parts = np.split(np.random.default_rng(seed).permutation(rows), ends[:-1])
+    for name, part in zip(fractions, parts, strict=True):
+        if not len(part):
+            raise DataError(
+                f"{rows} rows are too few to give part '{name}' ({fractions[name]:g}) a row. Give more rows or a "
+                "larger share."
+            )
+    return {name: _rows_at(frame, np.sort(part)) for name, part in zip(fractions, parts, strict=True)}
+
+
+def _rows_at(frame: pd.DataFrame, positions: np.ndarray) -> pd.DataFrame:
+    part = frame.iloc[positions].copy()
+    part.attrs = dict(frame.attrs)
+    return part
+
+
+def _check_unique(file: Path, names: Any) -> None:
+    repeated = [str(name) for name, count in Counter(names).items() if count > 1]
+    if repeated:
+        raise DataError(f"'{file}' has more than one column {listed(repeated)}. Rename all but one.")
+
+
+def _read_csv(file: Path) -> pd.DataFrame:
+    return _read_delimited(file, ",")
+
+
+def _read_tsv(file: Path) -> pd.DataFrame:
+    return _read_delimited(file, "\t")
+
+
+def _read_delimited(file: Path, separator: str) -> pd.DataFrame:
+    options: dict[str, Any] = {"sep": separator, "keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"}
+    try:
+        header = pd.read_csv(file, header=None, nrows=1, dtype=str, **options)
+        _check_unique(file, [name for name in header.iloc[0] if isinstance(name, str)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(file, low_memory=False, index_col=False, **options)
+    except pd.errors.EmptyDataError as error:
+        raise DataError(f"'{file}' is empty. Give a file with column names and at least one row.") from error
+    except pd.errors.ParserError as error:
+        reason = str(error).removeprefix("Error tokenizing data. C error: ").strip()
+        raise DataError(f"'{file}' cannot be read: {reason}. Check that line's separators and quotes.") from error
+    except pd.errors.ParserWarning as warning:
+        raise DataError(
+            f"'{file}' has rows with more cells than there are column names ({header.shape[1]}). Name every column, "
+            "and put text that holds the separator in quotes."
+        ) from warning
+
+
+def _read_json_lines(file: Path) -> pd.DataFrame:
+    records = []
+    with file.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                records.append(_record(_parsed(f"line {number} of '{file}'", line), f"Line {number} of '{file}'"))
+    return pd.DataFrame(records)
+
+
+def _read_json(file: Path) -> pd.DataFrame:
+    text = file.read_text(encoding="utf-8-sig")
+    entries = _parsed(f"'{file}'", text) if text.strip() else []
+    if not isinstance(entries, list):
+        raise DataError(
+            f"'{file}' holds a JSON {type(entries).__name__}. Accepted is a list with one object for each row; use "
+            "the ending '.jsonl' for one object a line."
+        )
+    return pd.DataFrame([_record(entry, f"Entry {place} of '{file}'") for place, entry in enumerate(entries)])
+
+
+def _parsed(where: str, text: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, character {error.colno}" if "\n" in text.strip() else f"character {error.colno}"
+        raise DataError(f"JSON is broken in {where}: {error.msg} at {place}.") from error
+    except _RepeatedKeyError as error:
+        raise DataError(
+            f"An object in {where} has more than one key {listed(error.args)}. Rename all but one."
+        ) from error
+
+
+class _RepeatedKeyError(Exception):
+    """A JSON object has a key twice."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise _RepeatedKeyError(*(key for key, count in Counter(key for key, _ in pairs).items() if count > 1))
+    return record
+
+
+def _record(entry: Any, where: str) -> dict[str, Any]:
+    if not isinstance(entry, dict):
+        raise DataError(
+            f'{where} is a JSON {type(entry).__name__}. Accepted is one object a row, such as {{"text": …}}.'
+        )
+    return entry
+
+
+def _read_parquet(file: Path) -> pd.DataFrame:
+    try:
+        frame = pd.read_parquet(file)
+    except (ArrowException, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"'{file}' cannot be read as Parquet: {reason}") from error
+    return frame.reset_index(drop=all(name is None for name in frame.index.names))
+
+
+_READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".jsonl": _read_json_lines,
+    ".ndjson": _read_json_lines,
+    ".json": _read_json,
+    ".parquet": _read_parquet,
+}
+
+
+def _write_csv(frame: pd.DataFrame, file: Path) -> None:
+    frame.to_csv(file, index=False)
+
+
+def _write_tsv(frame: pd.DataFrame, file: Path) -> None:
+    frame.to_csv(file, index=False, sep="\t")
+
+
+def _write_json_lines(frame: pd.DataFrame, file: Path) -> None:
+    _write_records(frame, file, lines=True)
+
+
+def _write_json(frame: pd.DataFrame, file: Path) -> None:
+    _write_records(frame, file, lines=False)
+
+
+def _write_records(frame: pd.DataFrame, file: Path, lines: bool) -> None:
+    frame.to_json(file, orient="records", lines=lines, force_ascii=False, double_precision=15, date_format="iso")
+
+
+def _write_parquet(frame: pd.DataFrame, file: Path) -> None:
+    frame.to_parquet(file, index=False)
+
+
+_WRITERS: dict[str, Callable[[pd.DataFrame, Path], None]] = {
+    ".csv": _write_csv,
+    ".tsv": _write_tsv,
+    ".jsonl": _write_json_lines,
+    ".ndjson": _write_json_lines,
+    ".json": _write_json,
+    ".parquet": _write_parquet,
+}
