@@ -24,8 +24,8 @@ FUSIONS: dict[str, type[Fusion] | None] = {
 class MultimodalAdapter(nn.Module):
     """A bottleneck adapter whose bottleneck is shared by text and modalities.
 
-    ``update = up(fusion(z_t, z_1, …, z_m))``, to be added to the hidden states. Without modalities it is the adapter
-    of Houlsby et al. 2019 (https://arxiv.org/abs/1902.00751) with a LayerNorm before the down-projection.
+    ``update = up(dropout(fusion(z_t, z_1, …, z_m)))``, to be added to the hidden states. Without modalities it is the
+    adapter of Houlsby et al. 2019 (https://arxiv.org/abs/1902.00751) with a LayerNorm before the down-projection.
 
     Args:
         hidden_size: Width H of the hidden states.
@@ -33,6 +33,7 @@ class MultimodalAdapter(nn.Module):
         bottleneck_size: Width p of the bottleneck.
         fusion: A name in ``FUSIONS``.
         non_linearity: A name in ``NON_LINEARITIES``.
+        dropout: Of the fused bottleneck in training.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class MultimodalAdapter(nn.Module):
         bottleneck_size: int = 64,
         fusion: str = "gmu",
         non_linearity: str = "gelu",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.modality_names = tuple(modality.name for modality in modalities)
@@ -55,6 +57,7 @@ class MultimodalAdapter(nn.Module):
         )
         fusion_class = FUSIONS[fusion]
         self.fusion = fusion_class(bottleneck_size, len(modalities)) if fusion_class else None
+        self.dropout = nn.Dropout(dropout)
         self.up = nn.Linear(bottleneck_size, hidden_size)
 
     def projection(self, modality_name: str) -> BottleneckProjection:
@@ -91,7 +94,7 @@ class MultimodalAdapter(nn.Module):
         if self.fusion is not None:
             present = [inputs[name].present for name in self.modality_names]
             fused, gates = self.fusion(fused, self.project(inputs), present, with_gates)
-        return self.up(fused), gates
+        return self.up(self.dropout(fused)), gates
 
     def project(self, inputs: Mapping[str, ModalityInput]) -> list[Tensor]:
         """Return each modality's ``z_i`` (B, p), zero where it is missing."""

@@ -29,23 +29,30 @@ class BottleneckProjection(nn.Module):
         in_features: Width of the input.
         bottleneck_size: Width ``p`` of the output.
         non_linearity: A name in ``NON_LINEARITIES``.
+        own_size: Width of the down-projection where it is not ``bottleneck_size``; a linear map without bias then leads
+            from it to ``bottleneck_size``.
     """
 
-    def __init__(self, in_features: int, bottleneck_size: int, non_linearity: str = "gelu") -> None:
+    def __init__(
+        self, in_features: int, bottleneck_size: int, non_linearity: str = "gelu", own_size: int | None = None
+    ) -> None:
         super().__init__()
+        size = own_size or bottleneck_size
         self.layer_norm = nn.LayerNorm(in_features, eps=LAYER_NORM_EPS)
-        self.down = nn.Linear(in_features, bottleneck_size)
+        self.down = nn.Linear(in_features, size)
+        self.expand = nn.Linear(size, bottleneck_size, bias=False) if size != bottleneck_size else None
         self.non_linearity = non_linearity
 
     def reset_parameters(self) -> None:
-        """Draw the down-projection from N(0, 1 / in_features), so that its output has unit variance at any width."""
-        nn.init.normal_(self.down.weight, std=1.0 / math.sqrt(self.down.in_features))
-        nn.init.zeros_(self.down.bias)
+        """Draw the projections from N(0, 1 / in_features), so that their output has unit variance at any width."""
+        for linear in (self.down, self.expand):
+            if linear is not None:
+                reset_linear(linear)
         self.layer_norm.reset_parameters()
 
     def forward(self, states: Tensor) -> Tensor:
         """Project ``states`` (..., in_features) to (..., bottleneck_size)."""
-        return NON_LINEARITIES[self.non_linearity](self.down(self.layer_norm(states)))
+        return self._from_normalised(self.layer_norm(states))
 
     def project_normalised(self, normalised: Tensor) -> Tensor:
         """Project what ``normalise`` returned, (..., in_features), to (..., bottleneck_size).
@@ -53,8 +60,18 @@ class BottleneckProjection(nn.Module):
         The statistics of a modality's LayerNorm do not depend on the site, so all sites share one ``normalise`` and
         each applies its own affine part here. The result is that of ``forward``.
         """
-        affine = torch.addcmul(self.layer_norm.bias, normalised, self.layer_norm.weight)
-        return NON_LINEARITIES[self.non_linearity](self.down(affine))
+        return self._from_normalised(torch.addcmul(self.layer_norm.bias, normalised, self.layer_norm.weight))
+
+    def _from_normalised(self, states: Tensor) -> Tensor:
+        projected = NON_LINEARITIES[self.non_linearity](self.down(states))
+        return projected if self.expand is None else self.expand(projected)
+
+
+def reset_linear(linear: nn.Linear) -> None:
+    """Draw a linear layer's weight from N(0, 1 / in_features); its bias, where it has one, is zero."""
+    nn.init.normal_(linear.weight, std=1.0 / math.sqrt(linear.in_features))
+    if linear.bias is not None:
+        nn.init.zeros_(linear.bias)
 
 
 def normalise(features: Tensor) -> Tensor:

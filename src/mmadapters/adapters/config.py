@@ -32,6 +32,7 @@ class MultimodalAdapterConfig(PeftConfig):
         fusion: ``gmu`` (any number of modalities), ``complementary`` (exactly one) or ``none`` (text only). Without a
             value: ``gmu`` where there are modalities, else ``none``.
         non_linearity: ``gelu`` (tanh approximation), ``relu``, ``tanh``, ``swish`` or ``leakyrelu``.
+        dropout: Dropout of the fused bottleneck in training, before the up-projection.
         modality_dropout: Probability with which each modality of each example is made missing in training.
         up_init_std: Standard deviation of the up-projection at the start; with 0 a new adapter changes nothing.
         layers_to_transform: Layers that get adapters, counted from 0, negative numbers from the last; without a value
@@ -50,6 +51,7 @@ class MultimodalAdapterConfig(PeftConfig):
     bottleneck_size: int = 64
     fusion: str | None = None
     non_linearity: str = "gelu"
+    dropout: float = 0.0
     modality_dropout: float = 0.0
     up_init_std: float = 0.02
     layers_to_transform: list[int] | int | None = None
@@ -93,9 +95,7 @@ class MultimodalAdapterConfig(PeftConfig):
                 f"fusion='none' reads text only, but modalities has {listed(self.modality_names)}; use fusion='gmu'."
             ]
         if self.fusion == "complementary" and n_modalities != 1:
-            return [
-                f"fusion='complementary' is for exactly one modality, {n_modalities} were given; use fusion='gmu'."
-            ]
+            return [f"fusion='complementary' is for exactly one modality, {n_modalities} were given; use fusion='gmu'."]
         if self.fusion != "none" and not n_modalities:
             return [f"fusion={self.fusion!r} needs modalities and none were given; pass some, or fusion='none'."]
         return []
@@ -109,8 +109,11 @@ class MultimodalAdapterConfig(PeftConfig):
                 f"non_linearity={self.non_linearity!r} is unknown; accepted are {listed(NON_LINEARITIES)}."
                 f"{_nearest(self.non_linearity, NON_LINEARITIES)}"
             )
-        if not 0.0 <= self.modality_dropout < 1.0:
-            problems.append(f"modality_dropout={self.modality_dropout!r} must be at least 0 and below 1.")
+        problems += [
+            f"{name}={getattr(self, name)!r} must be at least 0 and below 1."
+            for name in ("dropout", "modality_dropout")
+            if not 0.0 <= getattr(self, name) < 1.0
+        ]
         if not self.up_init_std >= 0.0:
             problems.append(f"up_init_std={self.up_init_std!r} must be 0 or more.")
         problems += [

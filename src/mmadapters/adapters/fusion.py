@@ -7,6 +7,7 @@ the part that reads modalities, and the latter is evaluated once per example.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -74,11 +75,15 @@ class GatedMultimodalUnit(Fusion):
             [self.bottleneck_size, self.n_modalities * self.bottleneck_size], dim=1
         )
         logits = F.linear(text, from_text) + F.linear(torch.cat(list(modalities), dim=-1), from_modalities)[:, None]
-        gates = torch.sigmoid(logits).unflatten(-1, (1 + self.n_modalities, self.bottleneck_size))
+        gates = self._gates(logits.unflatten(-1, (1 + self.n_modalities, self.bottleneck_size)), present)
         fused = gates[..., 0, :] * text
         for k, modality in enumerate(modalities, start=1):
             fused = torch.addcmul(fused, gates[..., k, :], modality[:, None])
         return fused, _zero_where_missing(gates, present) if with_gates else None
+
+    def _gates(self, logits: Tensor, present: Sequence[Tensor]) -> Tensor:
+        """Return the gates for ``logits`` (B, L, 1 + m, p)."""
+        return torch.sigmoid(logits)
 
 
 class ComplementaryGate(Fusion):
@@ -105,7 +110,52 @@ class ComplementaryGate(Fusion):
         return fused, torch.stack([gate, 1.0 - gate], dim=-2) if with_gates else None
 
 
+class SoftmaxGatedMultimodalUnit(GatedMultimodalUnit):
+    """A GMU whose gates are normalised: for each unit they add up to one over the text and the present modalities."""
+
+    def _gates(self, logits: Tensor, present: Sequence[Tensor]) -> Tensor:
+        applies = _applies(present)[:, None, :, None]
+        return torch.softmax(logits.masked_fill(~applies, -torch.inf), dim=-2)
+
+
+class SumFusion(Fusion):
+    """``z_t + Σ_i z_i``: no gates, for ablations."""
+
+    def forward(
+        self, text: Tensor, modalities: Sequence[Tensor], present: Sequence[Tensor], with_gates: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Fuse; see ``Fusion.forward``. There are no gates."""
+        return text + torch.stack(list(modalities)).sum(dim=0)[:, None], None
+
+
+class ConcatFusion(Fusion):
+    """``W [z_t; z_1; …; z_m] + b``: no gates, for ablations."""
+
+    def __init__(self, bottleneck_size: int, n_modalities: int) -> None:
+        super().__init__(bottleneck_size, n_modalities)
+        self.mix = nn.Linear((1 + n_modalities) * bottleneck_size, bottleneck_size)
+
+    def reset_parameters(self) -> None:
+        """Draw the weight so that the result has about the variance of the text alone; the bias is zero."""
+        nn.init.normal_(self.mix.weight, std=1.0 / math.sqrt(self.mix.in_features))
+        nn.init.zeros_(self.mix.bias)
+
+    def forward(
+        self, text: Tensor, modalities: Sequence[Tensor], present: Sequence[Tensor], with_gates: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Fuse; see ``Fusion.forward``. There are no gates."""
+        from_text, from_modalities = self.mix.weight.split(
+            [self.bottleneck_size, self.n_modalities * self.bottleneck_size], dim=1
+        )
+        per_example = F.linear(torch.cat(list(modalities), dim=-1), from_modalities, self.mix.bias)
+        return F.linear(text, from_text) + per_example[:, None], None
+
+
+def _applies(present: Sequence[Tensor]) -> Tensor:
+    """Return (B, 1 + m) bool: the text always applies, a modality where it is present."""
+    return torch.stack([torch.ones_like(present[0]), *present], dim=1)
+
+
 def _zero_where_missing(gates: Tensor, present: Sequence[Tensor]) -> Tensor:
     """Return the gates (B, L, 1 + m, p) with zeros for missing modalities, whose ``z`` is zero anyway."""
-    applies = torch.stack([torch.ones_like(present[0]), *present], dim=1)
-    return gates * applies[:, None, :, None]
+    return gates * _applies(present)[:, None, :, None]

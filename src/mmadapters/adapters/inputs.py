@@ -21,10 +21,16 @@ class ModalityInput:
     Attributes:
         pooled: (B, D) features, a sequence averaged over its valid steps; zeros where the modality is missing.
         present: (B,) bool, False where it is missing.
+        steps: (B, T, D), zeros at invalid steps, where the adapter reads the sequence itself.
+        step_mask: (B, T) bool, the valid steps, where there are ``steps``.
+        projected: (B, p) in the bottleneck, zeros where missing, where all sites share one projection.
     """
 
     pooled: Tensor
     present: Tensor
+    steps: Tensor | None = None
+    step_mask: Tensor | None = None
+    projected: Tensor | None = None
 
     @cached_property
     def normalised(self) -> Tensor:
@@ -65,12 +71,11 @@ def prepare_inputs(
         values = features.get(modality.name)
         if values is None:
             _check_may_be_absent(modality, mask, given=features)
-            pooled = torch.zeros(batch_size, modality.feature_dim, device=device, dtype=dtype)
-            present = torch.zeros(batch_size, dtype=torch.bool, device=device)
+            values = torch.zeros(batch_size, modality.feature_dim, device=device, dtype=dtype)
+            mask = torch.zeros(batch_size, dtype=torch.bool, device=device)
         else:
             values = _checked_features(modality, values, batch_size).to(device)
-            pooled, present = _pool(modality, values, mask, dtype)
-        prepared[modality.name] = ModalityInput(pooled, present)
+        prepared[modality.name] = _pool(modality, values, mask, dtype)
     return prepared
 
 
@@ -112,7 +117,10 @@ def drop_modalities(inputs: Mapping[str, ModalityInput], probability: float) -> 
     for name, modality in inputs.items():
         kept = torch.rand(modality.present.shape, device=modality.present.device) >= probability
         present = modality.present & kept
-        dropped[name] = ModalityInput(modality.pooled * present[:, None], present)
+        steps, step_mask = modality.steps, modality.step_mask
+        if steps is not None and step_mask is not None:
+            steps, step_mask = steps * kept[:, None, None], step_mask & kept[:, None]
+        dropped[name] = ModalityInput(modality.pooled * present[:, None], present, steps, step_mask)
     return dropped
 
 
@@ -160,8 +168,9 @@ def _checked_features(modality: Modality, values: Tensor, batch_size: int) -> Te
     return values
 
 
-def _pool(modality: Modality, values: Tensor, mask: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Return (B, D) features, zero where missing, and (B,) presence."""
+def _pool(modality: Modality, values: Tensor, mask: Tensor | None, dtype: torch.dtype) -> ModalityInput:
+    """Return the features, zero where missing: the mean over steps, and the steps where the adapter reads them."""
+    keep_steps = modality.pooling in ("attention", "none")
     if values.dim() == 2:
         if mask is not None and mask.dim() == 2:
             raise InputError(
@@ -170,13 +179,14 @@ def _pool(modality: Modality, values: Tensor, mask: Tensor | None, dtype: torch.
             )
         present = mask if mask is not None else values.new_ones(values.shape[0], dtype=torch.bool)
         pooled = values.to(dtype).masked_fill(~present[:, None], 0.0)
+        steps, step_mask = pooled[:, None], present[:, None]
     else:
-        steps = _step_mask(modality, values, mask)
-        present = steps.any(dim=1)
-        kept = values.to(dtype).masked_fill(~steps[..., None], 0.0)
-        pooled = kept.sum(dim=1) / steps.sum(dim=1, keepdim=True).clamp(min=1)
+        step_mask = _step_mask(modality, values, mask)
+        present = step_mask.any(dim=1)
+        steps = values.to(dtype).masked_fill(~step_mask[..., None], 0.0)
+        pooled = steps.sum(dim=1) / step_mask.sum(dim=1, keepdim=True).clamp(min=1)
     _check_finite(modality, pooled)
-    return pooled, present
+    return ModalityInput(pooled, present, *((steps, step_mask) if keep_steps else (None, None)))
 
 
 def _step_mask(modality: Modality, values: Tensor, mask: Tensor | None) -> Tensor:

@@ -52,6 +52,7 @@ class MultimodalAdapterLayer(nn.Module, BaseTunerLayer):
             bottleneck_size=config.bottleneck_size,
             fusion=config.fusion or "none",
             non_linearity=config.non_linearity,
+            dropout=config.dropout,
         )
         adapter.reset_parameters(config.up_init_std)
         self.mmadapter_blocks[adapter_name] = adapter

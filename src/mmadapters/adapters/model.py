@@ -70,6 +70,11 @@ class MultimodalAdapterModel(BaseTuner):
                 model.register_forward_hook(self._after_forward, with_kwargs=True, always_call=True),
             ]
 
+    @property
+    def site_layers(self) -> list[int]:
+        """The layer of each site of the active adapter, in the order of the gates."""
+        return [site.layer for site in self.site_maps[self.active_adapters[0]].sites]
+
     def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: dict) -> PeftConfig:
         return peft_config
 
@@ -203,9 +208,7 @@ def _checked_gate_request(value: Any) -> GateRequest:
     if value is None:
         return False
     if value not in (False, True, "full"):
-        raise InputError(
-            f"output_gates={value!r}. Accepted are False, True (means) and 'full' (every token and unit)."
-        )
+        raise InputError(f"output_gates={value!r}. Accepted are False, True (means) and 'full' (every token and unit).")
     return value
 
 

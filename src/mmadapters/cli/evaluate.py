@@ -1,0 +1,48 @@
+"""``mmadapters evaluate``: score a saved model on rows with labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    rows: Annotated[Path, typer.Argument(help="Rows with labels: CSV, JSONL or Parquet.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report as JSON.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="Where the backbone is, if not under its saved name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+) -> None:
+    """Score a saved model on rows with labels: metrics and a table per label."""
+    from mmadapters.artefact import load_artefact
+    from mmadapters.cli.console import prepare_libraries
+    from mmadapters.data.files import read_rows
+    from mmadapters.evaluation.evaluator import evaluate as score
+    from mmadapters.evaluation.evaluator import predict
+    from mmadapters.files import write_json_atomically
+
+    shown = prepare_libraries(progress)
+    artefact = load_artefact(model, backbone)
+    dataset = artefact.preprocessor.transform(read_rows(rows))
+    predictions = predict(
+        artefact.model,
+        dataset,
+        artefact.collator,
+        artefact.problem_type,
+        batch_size=artefact.batch_size,
+        progress=shown,
+    )
+    report = score(predictions, dataset, artefact.problem_type, artefact.labels)
+    content = {**report.to_dict(), "unseen_labels": dict(dataset.unseen_labels)}
+    if output is not None:
+        write_json_atomically(output, content)
+    if as_json:
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    else:
+        from mmadapters.cli.report import print_report
+
+        print_report(f"{rows.name}: {report.n_examples} rows", report, dataset.unseen_labels)

@@ -1,0 +1,55 @@
+"""The ``mmadapters`` command: one verb a file, heavy imports inside the verbs, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mmadapters import __version__
+from mmadapters.cli import demo, evaluate, info, predict, train
+from mmadapters.errors import MMAdaptersError
+
+EXIT_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="mmadapters",
+    help="Teach a frozen text encoder to use images, video, audio and tables, by small gated adapters inside it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("predict")(predict.predict)
+app.command("info")(info.info)
+app.command("demo")(demo.demo)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mmadapters {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Teach a frozen text encoder to use images, video, audio and tables, by small gated adapters inside it."""
+
+
+def main() -> None:
+    """Run the command line; an error of the library is one message on standard error and exit status 2."""
+    try:
+        app()
+    except MMAdaptersError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        typer.secho("\ninterrupted: nothing was left half-written.", fg="yellow", err=True)
+        sys.exit(EXIT_INTERRUPTED)

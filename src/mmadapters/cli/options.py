@@ -1,0 +1,60 @@
+"""Turns the free sections of a run's settings into adapter configuration and training arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmadapters.adapters.config import MultimodalAdapterConfig
+from mmadapters.cli.settings import coerce_options
+from mmadapters.modality import Modality
+from mmadapters.training.arguments import MultimodalTrainingArguments
+
+# What PEFT fills in, and what other sections of a run decide.
+NOT_FOR_ADAPTER = (
+    "modalities",
+    "task_type",
+    "peft_type",
+    "peft_version",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "target_modules",
+    "exclude_modules",
+    "layers_pattern",
+)
+NOT_FOR_TRAINING = ("seed", "remove_unused_columns", "label_names")
+
+
+def adapter_config(options: Mapping[str, Any], modalities: Sequence[Modality]) -> MultimodalAdapterConfig:
+    """Return the adapter configuration that the section ``adapter`` describes.
+
+    Args:
+        options: The section. ``fusion: none`` trains on the text alone, whatever modalities the rows have.
+        modalities: The data's modalities.
+
+    Raises:
+        ConfigurationError: If a key is unknown or a value cannot be used.
+    """
+    checked = coerce_options("adapter", MultimodalAdapterConfig, options, exclude=NOT_FOR_ADAPTER)
+    if not modalities:
+        # Checked before the modalities are known: only what does not depend on them.
+        checked = {name: value for name, value in checked.items() if name != "fusion"}
+    text_only = checked.get("fusion") == "none"
+    return MultimodalAdapterConfig(modalities=[] if text_only else list(modalities), **checked)
+
+
+def training_arguments(options: Mapping[str, Any], seed: int, progress: bool) -> MultimodalTrainingArguments:
+    """Return the training arguments that the section ``training`` describes.
+
+    Args:
+        options: The section.
+        seed: The run's seed.
+        progress: Whether progress bars are shown.
+
+    Raises:
+        ConfigurationError: If a key is unknown or a value cannot be used.
+    """
+    checked = coerce_options("training", MultimodalTrainingArguments, options, exclude=NOT_FOR_TRAINING)
+    return MultimodalTrainingArguments(**{"seed": seed, "disable_tqdm": not progress, **checked})

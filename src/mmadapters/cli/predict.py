@@ -1,0 +1,72 @@
+"""``mmadapters predict``: predict labels for rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mmadapters.artefact import Artefact
+    from mmadapters.evaluation.evaluator import Predictions
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    rows: Annotated[Path, typer.Argument(help="Rows to predict: CSV, JSONL or Parquet.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .csv, .jsonl or .parquet.")],
+    backbone: Annotated[str | None, typer.Option(help="Where the backbone is, if not under its saved name.")] = None,
+    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+) -> None:
+    """Predict: one row per input row, with the predicted labels and each label's probability."""
+    from mmadapters.artefact import load_artefact
+    from mmadapters.cli.console import prepare_libraries, step
+    from mmadapters.data.files import check_writable_rows, read_rows, write_rows
+    from mmadapters.evaluation.evaluator import predict as run
+
+    shown = prepare_libraries(progress)
+    check_writable_rows(output)
+    artefact = load_artefact(model, backbone)
+    frame = read_rows(rows)
+    dataset = artefact.preprocessor.transform(frame, with_labels=False)
+    predictions = run(
+        artefact.model,
+        dataset,
+        artefact.collator,
+        artefact.problem_type,
+        batch_size=artefact.batch_size,
+        progress=shown,
+    )
+    write_rows(prediction_frame(artefact, frame, predictions), output)
+    step(f"{len(frame)} predictions written to {output}")
+
+
+def prediction_frame(artefact: Artefact, frame: pd.DataFrame, predictions: Predictions) -> pd.DataFrame:
+    """Return predictions as a table, one row per row of ``frame``.
+
+    Args:
+        artefact: The model.
+        frame: The rows that were predicted; the schema's id column is kept.
+        predictions: What the model said of them.
+    """
+    import pandas as pd
+
+    id_column = artefact.preprocessor.schema.id
+    known = id_column is not None and id_column in frame.columns
+    table = pd.DataFrame({id_column: frame[id_column]} if known else {"row": range(len(frame))})
+    label = "prediction"
+    if artefact.problem_type == "regression":
+        table[label] = predictions.scores
+        return table
+    names = artefact.labels
+    if artefact.problem_type == "single_label_classification":
+        table[label] = [names[index] for index in predictions.scores.argmax(axis=1)]
+    else:
+        chosen = predictions.scores >= artefact.threshold
+        table[label] = ["|".join(name for name, yes in zip(names, row, strict=True) if yes) for row in chosen]
+    for index, name in enumerate(names):
+        table[f"probability_{name}"] = predictions.scores[:, index]
+    return table

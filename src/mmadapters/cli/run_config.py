@@ -1,0 +1,179 @@
+"""What a run's YAML may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from mmadapters.errors import ConfigurationError, listed
+
+if TYPE_CHECKING:
+    from mmadapters.data.schema import DatasetSchema
+
+SPLITS = ("validation", "test")
+
+
+def _field(help_text: str, **kwargs: Any) -> Any:
+    return field(metadata={"help": help_text}, **kwargs)
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Which rows, and what their columns are.
+
+    Attributes:
+        train: File of the training rows.
+        text: Column of the text, or two columns for a pair.
+        label: Column of the label or labels, or a list of 0/1 columns.
+        validation: File of the validation rows.
+        test: File of the test rows.
+        split: Shares of the training file for splits without a file, for example ``{validation: 0.1, test: 0.2}``.
+        label_separator: Text between several labels in one cell.
+        problem_type: Inferred from the labels where absent.
+        max_length: Tokens that a text is cut to.
+        id: Column that names a row in predictions.
+    """
+
+    train: str = _field("file of the training rows: CSV, JSONL or Parquet")
+    text: str | list[str] = _field("column of the text, or two for a pair")
+    label: str | list[str] = _field("column of the label or labels, or a list of 0/1 columns")
+    validation: str | None = _field("file of the validation rows", default=None)
+    test: str | None = _field("file of the test rows", default=None)
+    split: dict[str, float] = _field("shares of the training file", default_factory=dict)
+    label_separator: str | None = _field("text between the labels of a cell", default=None)
+    problem_type: Literal["multi_label_classification", "single_label_classification", "regression"] | None = _field(
+        "inferred from the labels where absent", default=None
+    )
+    max_length: int | None = _field("tokens that a text is cut to", default=None)
+    id: str | None = _field("column that names a row", default=None)
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.split if name not in SPLITS]
+        if unknown:
+            raise ConfigurationError(f"split names {listed(unknown)}; accepted are {listed(SPLITS)}.")
+        twice = [name for name in self.split if getattr(self, name) is not None]
+        if twice:
+            raise ConfigurationError(f"{listed(twice)} has both a file and a share in split; give one of them.")
+        if any(not 0 < share < 1 for share in self.split.values()) or sum(self.split.values()) >= 1:
+            raise ConfigurationError(f"split is {self.split}; each share is above 0, and together they are below 1.")
+
+
+@dataclass(frozen=True)
+class ModalitySettings:
+    """Where one modality is found: a column of vectors, several number columns, or table columns.
+
+    Attributes:
+        column: Column whose cells are arrays, lists or paths of ``.npy`` files.
+        columns: Number columns that together are the vector.
+        numeric: Table columns of numbers.
+        categorical: Table columns of categories.
+        max_categories: Most categories of a column that are kept.
+        min_frequency: Training rows that a category must have to be kept.
+    """
+
+    column: str | None = _field("column of vectors or .npy paths", default=None)
+    columns: list[str] | None = _field("number columns that are the vector", default=None)
+    numeric: list[str] = _field("table columns of numbers", default_factory=list)
+    categorical: list[str] = _field("table columns of categories", default_factory=list)
+    max_categories: int = _field("most categories of a column", default=50)
+    min_frequency: int = _field("rows that a category must have", default=1)
+
+    def __post_init__(self) -> None:
+        given = [self.column is not None, self.columns is not None, bool(self.numeric or self.categorical)]
+        if sum(given) != 1:
+            raise ConfigurationError(
+                "a modality is either `column:` (a column of vectors), or `columns:` (a list of number columns), or "
+                "`numeric:` and `categorical:` (table columns); give exactly one of the three."
+            )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The frozen encoder and the head.
+
+    Attributes:
+        backbone: An alias (``minilm``), a local folder or the name of a model on the Hub.
+        pooling: How token states become one vector.
+        head: The head on top.
+        head_dropout: Dropout of the head in training.
+    """
+
+    backbone: str = _field("alias, folder or Hub name", default="minilm")
+    pooling: Literal["cls", "mean", "pooler"] = _field("token states to one vector", default="mean")
+    head: Literal["linear", "mlp"] = _field("the head", default="linear")
+    head_dropout: float = _field("dropout of the head in training", default=0.1)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One training run.
+
+    Attributes:
+        data: Rows and columns.
+        modalities: What is read beside the text, by name; the order is kept.
+        model: Encoder and head.
+        adapter: Options of ``MultimodalAdapterConfig``.
+        training: Options of ``MultimodalTrainingArguments``.
+        output_dir: Where artefact, metrics and resolved config go.
+        seed: Of splits, initialisation and order.
+    """
+
+    data: DataSettings = _field("rows and columns")
+    modalities: dict[str, ModalitySettings] = _field("what is read beside the text", default_factory=dict)
+    model: ModelConfig = _field("encoder and head", default_factory=ModelConfig)
+    adapter: dict[str, Any] = _field("options of the adapters", default_factory=dict)
+    training: dict[str, Any] = _field("options of the training", default_factory=dict)
+    output_dir: str = _field("where results go", default="runs/train")
+    seed: int = _field("of splits, initialisation and order", default=42)
+
+    def to_schema(self) -> DatasetSchema:
+        """Return the data's schema."""
+        from mmadapters.data.schema import DatasetSchema, TabularColumns, VectorColumn
+
+        sources: list[VectorColumn | TabularColumns] = []
+        for name, modality in self.modalities.items():
+            if modality.column is not None:
+                sources.append(VectorColumn(name, modality.column))
+            elif modality.columns is not None:
+                sources.append(VectorColumn(name, tuple(modality.columns)))
+            else:
+                sources.append(
+                    TabularColumns(
+                        name,
+                        tuple(modality.numeric),
+                        tuple(modality.categorical),
+                        modality.max_categories,
+                        modality.min_frequency,
+                    )
+                )
+        return DatasetSchema(
+            text=_column_or_columns(self.data.text),
+            label=_column_or_columns(self.data.label),
+            modalities=tuple(sources),
+            problem_type=self.data.problem_type,
+            label_separator=self.data.label_separator,
+            id=self.data.id,
+        )
+
+
+@dataclass(frozen=True)
+class DemoConfig:
+    """The demonstration on real movies.
+
+    Attributes:
+        model: Encoder and head.
+        adapter: Options of ``MultimodalAdapterConfig``.
+        training: Options of ``MultimodalTrainingArguments``.
+        output_dir: Where the results go.
+        seed: Of split, initialisation and order.
+    """
+
+    model: ModelConfig = _field("encoder and head", default_factory=ModelConfig)
+    adapter: dict[str, Any] = _field("options of the adapters", default_factory=dict)
+    training: dict[str, Any] = _field("options of the training", default_factory=dict)
+    output_dir: str = _field("where results go", default="runs/demo")
+    seed: int = _field("of split, initialisation and order", default=0)
+
+
+def _column_or_columns(value: str | list[str]) -> str | tuple[str, ...]:
+    return value if isinstance(value, str) else tuple(value)

@@ -1,0 +1,277 @@
+"""A strict loader for runs: YAML into dataclasses, every problem reported at once, nothing misspelt accepted."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import yaml
+
+from mmadapters.errors import ConfigurationError, did_you_mean, listed
+
+Settings = TypeVar("Settings")
+_ABSENT = object()
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """``yaml.SafeLoader`` that refuses a key given twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key '{key}' is given twice", problem_mark=key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_settings(cls: type[Settings], path: Path | None, overrides: Sequence[str] = ()) -> Settings:
+    """Read settings.
+
+    Args:
+        cls: The dataclass to fill. Fields may be dataclasses, dictionaries of them, unions, literals and plain values.
+        path: A YAML file, or None for defaults and overrides only.
+        overrides: ``section.key=value`` each, the value being YAML; they win over the file.
+
+    Raises:
+        ConfigurationError: If the file cannot be read, or with a list of every unknown key and unfitting value.
+    """
+    content = _read(path) if path is not None else {}
+    for override in overrides:
+        _apply(content, override)
+    problems: list[str] = []
+    settings = _build(cls, content, "", problems)
+    if problems:
+        where = f"'{path}'" if path is not None else "The settings"
+        raise ConfigurationError(f"{where} cannot be used:\n" + "\n".join(f"- {problem}" for problem in problems))
+    return cast(Settings, settings)
+
+
+def coerce_options(section: str, cls: type, options: Mapping[str, Any], exclude: Iterable[str] = ()) -> dict[str, Any]:
+    """Check a free section against the fields of a dataclass, and bring its values to the fields' types.
+
+    Args:
+        section: Its name, for messages.
+        cls: The dataclass whose fields are accepted.
+        options: The section.
+        exclude: Fields that are not accepted.
+
+    Raises:
+        ConfigurationError: With a list of every unknown key and unfitting value.
+    """
+    accepted = {f.name for f in dataclasses.fields(cls) if f.init} - set(exclude)
+    hints = get_type_hints(cls)
+    problems: list[str] = []
+    checked = {}
+    for name, value in options.items():
+        if name not in accepted:
+            problems.append(_unknown(f"{section}.{name}", name, sorted(accepted)))
+        else:
+            checked[name] = _coerce(hints[name], value, f"{section}.{name}", problems)
+    if problems:
+        raise ConfigurationError(
+            f"The section '{section}' cannot be used:\n" + "\n".join(f"- {problem}" for problem in problems)
+        )
+    return checked
+
+
+def to_yaml(settings: Any) -> str:
+    """Return settings as YAML, fields in their order, that ``load_settings`` reads back to an equal object.
+
+    Args:
+        settings: A dataclass of plain values.
+    """
+    return yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True, default_flow_style=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+    except OSError as error:
+        raise ConfigurationError(f"The file '{path}' cannot be read: {error.strerror}. Name a YAML file.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or str(error)
+        raise ConfigurationError(f"'{path}' is no valid YAML{where}: {reason}.") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigurationError(
+            f"'{path}' holds a {type(content).__name__}. It must be a mapping: `key: value` lines."
+        )
+    return content
+
+
+def _apply(content: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigurationError(f"--set {override!r} is malformed. Write it as section.key=value.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"--set {override!r}: the value is no valid YAML.") from error
+    place = content
+    for key in keys[:-1]:
+        if not isinstance(place.get(key), dict):
+            place[key] = {}
+        place = place[key]
+    place[keys[-1]] = value
+
+
+def _build(cls: type, content: Any, where: str, problems: list[str]) -> Any:
+    if not isinstance(content, Mapping):
+        problems.append(f"{where or 'the file'} is {content!r}; expected is a mapping of keys to values.")
+        return None
+    hints = get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    before = len(problems)
+    problems += [_unknown(_join(where, key), str(key), list(fields)) for key in content if key not in fields]
+    values = {}
+    for name, field in fields.items():
+        if name in content:
+            values[name] = _coerce(hints[name], content[name], _join(where, name), problems)
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            problems.append(f"{_join(where, name)} is missing: {field.metadata.get('help', 'it is required')}.")
+    if len(problems) > before:
+        return None
+    try:
+        return cls(**values)
+    except ConfigurationError as error:
+        problems.append(f"{where}: {error}" if where else str(error))
+        return None
+
+
+def _coerce(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
+    """Return ``value`` as the type says, or report a problem and return None."""
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return _build(cast(type, hint), value, where, problems)
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return _coerce_union(hint, value, where, problems)
+    if origin is Literal:
+        choices = get_args(hint)
+        if value not in choices:
+            nearest = did_you_mean(str(value), [str(choice) for choice in choices])
+            problems.append(f"{where} is {value!r}; accepted are {listed(map(str, choices))}.{nearest}")
+        return value
+    if origin in (dict, Mapping) or hint is dict:
+        return _coerce_mapping(hint, value, where, problems)
+    if origin in (list, tuple, Sequence) or hint in (list, tuple):
+        return _coerce_sequence(hint, value, where, problems)
+    converted = _scalar(hint, value)
+    if converted is _ABSENT:
+        problems.append(f"{where} is {value!r}; expected is {_described(hint)}.")
+    return converted
+
+
+def _coerce_union(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
+    members = get_args(hint)
+    if value is None and type(None) in members:
+        return None
+    members = tuple(member for member in members if member is not type(None))
+    # The member whose type the value already has comes first, so that nothing is converted without need.
+    exact = [m for m in members if isinstance(m, type) and type(value) is m]
+    attempts: list[str] = []
+    for member in [*exact, *members]:
+        attempts = []
+        converted = _coerce(member, value, where, attempts)
+        if not attempts:
+            return converted
+    problems += attempts if len(members) == 1 else [f"{where} is {value!r}; expected is {_described(hint)}."]
+    return None
+
+
+def _coerce_mapping(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
+    if not isinstance(value, Mapping):
+        problems.append(f"{where} is {value!r}; expected is a mapping of keys to values.")
+        return None
+    inner = (get_args(hint) or (str, Any))[1]
+    return {str(key): _coerce(inner, entry, _join(where, key), problems) for key, entry in value.items()}
+
+
+def _coerce_sequence(hint: Any, value: Any, where: str, problems: list[str]) -> Any:
+    if not isinstance(value, list | tuple):
+        problems.append(f"{where} is {value!r}; expected is a list.")
+        return None
+    inner = (get_args(hint) or (Any,))[0]
+    entries = [_coerce(inner, entry, f"{where}[{index}]", problems) for index, entry in enumerate(value)]
+    return tuple(entries) if get_origin(hint) is tuple or hint is tuple else entries
+
+
+def _scalar(hint: Any, value: Any) -> Any:
+    if hint is type(None):
+        return None if value is None else _ABSENT
+    if hint is bool:
+        return value if isinstance(value, bool) else _ABSENT
+    if hint is int:
+        return _whole_number(value)
+    if hint is float:
+        return _number(value)
+    if hint is str:
+        return value if isinstance(value, str) else _ABSENT
+    if hint is Path:
+        return Path(value) if isinstance(value, str) else _ABSENT
+    return value if not isinstance(hint, type) or isinstance(value, hint) else _text_of(hint, value)
+
+
+def _whole_number(value: Any) -> Any:
+    if isinstance(value, bool):
+        return _ABSENT
+    number = _number(value)
+    return int(number) if number is not _ABSENT and number == number // 1 else _ABSENT
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return _ABSENT
+    try:
+        # YAML 1.1 reads 1e-4, without a dot, as text.
+        return float(value)
+    except ValueError:
+        return _ABSENT
+
+
+def _text_of(hint: type, value: Any) -> Any:
+    """Return text for a class that is made from it, such as an enumeration's member by its value."""
+    try:
+        hint(value)
+    except (ValueError, TypeError):
+        return _ABSENT
+    return value
+
+
+def _described(hint: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", type(None): "null"}
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(_described(member) for member in get_args(hint))
+    if get_origin(hint) in (list, tuple, Sequence):
+        return "a list"
+    if get_origin(hint) in (dict, Mapping) or hint is dict:
+        return "a mapping"
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _unknown(path: str, name: str, accepted: Sequence[str]) -> str:
+    return f"{path} is unknown.{did_you_mean(name, accepted)} Accepted are {listed(accepted)}."
+
+
+def _join(where: str, key: Any) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value

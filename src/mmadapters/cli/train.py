@@ -1,0 +1,135 @@
+"""``mmadapters train``: train adapters by one YAML file."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmadapters.cli.settings import load_settings, to_yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from mmadapters.cli.run_config import RunConfig
+    from mmadapters.evaluation.metrics import MetricsReport
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="The run as YAML.")],
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a value: training.learning_rate=1e-3. Repeatable.")
+    ] = None,
+    progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
+) -> None:
+    """Train adapters and head, and write artefact, metrics and the resolved config to the run's output folder."""
+    from mmadapters.cli.run_config import RunConfig
+
+    settings = load_settings(RunConfig, config, overrides or [])
+    run(settings, rows_folder=Path.cwd(), progress=progress)
+
+
+def run(settings: RunConfig, rows_folder: Path, progress: bool) -> Path:
+    """Train as the settings say.
+
+    Args:
+        settings: The run.
+        rows_folder: Relative paths of row files start here.
+        progress: Whether progress bars may be shown.
+
+    Returns:
+        The folder of the artefact.
+    """
+    from mmadapters.artefact import Artefact, artefact_bytes, save_artefact
+    from mmadapters.backbones import load_tokenizer
+    from mmadapters.cli.console import megabytes, prepare_libraries, step
+    from mmadapters.cli.options import adapter_config, training_arguments
+    from mmadapters.cli.report import print_report
+    from mmadapters.data.preprocessor import Preprocessor
+    from mmadapters.evaluation.evaluator import evaluate, predict
+    from mmadapters.files import write_json_atomically, write_text_atomically
+    from mmadapters.training.fit import ModelSettings, fit
+
+    shown = prepare_libraries(progress)
+    output = Path(settings.output_dir)
+    # Everything that can be wrong in the file is found before the first row is read.
+    arguments = training_arguments(settings.training, seed=settings.seed, progress=shown)
+    if arguments.needs_output_dir:
+        arguments.output_dir, arguments.needs_output_dir = str(output / "checkpoints"), False
+    adapter_config(settings.adapter, [])
+    frames = read_splits(settings, rows_folder)
+    model = ModelSettings(**asdict(settings.model))
+    schema = settings.to_schema()
+    preprocessor = Preprocessor.fit(
+        frames["train"], schema, load_tokenizer(model.backbone), max_length=settings.data.max_length
+    )
+    data = {split: preprocessor.transform(frame) for split, frame in frames.items()}
+    step(", ".join(f"{split}: {len(rows)} rows" for split, rows in data.items()))
+    fitted = fit(
+        preprocessor,
+        data["train"],
+        data.get("validation"),
+        settings=model,
+        adapter=adapter_config(settings.adapter, preprocessor.modalities),
+        arguments=arguments,
+        report=step,
+    )
+    artefact = Artefact(fitted.model, preprocessor, model, batch_size=arguments.per_device_eval_batch_size)
+    reports: dict[str, MetricsReport] = {}
+    for split in ("validation", "test"):
+        if split in data:
+            predictions = predict(
+                fitted.model,
+                data[split],
+                artefact.collator,
+                artefact.problem_type,
+                batch_size=artefact.batch_size,
+                progress=shown,
+            )
+            reports[split] = evaluate(predictions, data[split], artefact.problem_type, artefact.labels)
+    metrics = {split: report.values for split, report in reports.items()}
+    folder = save_artefact(
+        Artefact(fitted.model, preprocessor, model, batch_size=artefact.batch_size, metrics=metrics),
+        output / "artefact",
+    )
+    write_json_atomically(
+        output / "metrics.json",
+        {
+            "splits": {
+                split: {**report.to_dict(), "unseen_labels": dict(data[split].unseen_labels)}
+                for split, report in reports.items()
+            },
+            "rows": {split: len(rows) for split, rows in data.items()},
+            "trainable_parameters": sum(p.numel() for p in fitted.model.parameters() if p.requires_grad),
+            "file_bytes": artefact_bytes(folder),
+            "seconds": fitted.seconds,
+            "seed": settings.seed,
+            "log": fitted.log,
+        },
+    )
+    write_text_atomically(output / "config.resolved.yaml", to_yaml(settings))
+    for split, report in reports.items():
+        print_report(f"{split}: {report.n_examples} rows", report, data[split].unseen_labels)
+    step(f"saved to {folder} ({megabytes(artefact_bytes(folder))}); metrics and resolved config in {output}")
+    return folder
+
+
+def read_splits(settings: RunConfig, rows_folder: Path) -> dict[str, pd.DataFrame]:
+    """Read the row files, cutting validation and test from the training rows where they have no file.
+
+    Args:
+        settings: The run.
+        rows_folder: Relative paths start here.
+    """
+    from mmadapters.data.files import read_rows, split_rows
+
+    data = settings.data
+    paths = {"train": data.train, "validation": data.validation, "test": data.test}
+    frames: dict[str, Any] = {split: read_rows(rows_folder / path) for split, path in paths.items() if path}
+    fractions = {name: fraction for name, fraction in data.split.items() if name not in frames}
+    if fractions:
+        cut = {"train": 1.0 - sum(fractions.values()), **fractions}
+        frames |= split_rows(frames["train"], cut, settings.seed)
+    return frames

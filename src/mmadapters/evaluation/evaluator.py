@@ -1,0 +1,147 @@
+"""Runs a model over a data set: scores, and the gates where they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from mmadapters.data.dataset import MultimodalDataset
+from mmadapters.errors import DataError
+from mmadapters.evaluation.metrics import MetricsReport, compute_metrics
+from mmadapters.evaluation.scores import scores_from_logits
+from mmadapters.modality import TEXT
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model says of a data set.
+
+    Attributes:
+        scores: Probabilities (N, C), or for a regression values (N,).
+        logits: (N, C), float32.
+        gates: (N, sites, 1 + m), the text's gate first, or None. A missing modality's gate is 0.
+    """
+
+    scores: np.ndarray
+    logits: np.ndarray
+    gates: np.ndarray | None = None
+
+
+def predict(
+    model: nn.Module,
+    dataset: MultimodalDataset,
+    collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
+    problem_type: str,
+    *,
+    batch_size: int = 64,
+    output_gates: bool = False,
+    progress: bool = False,
+) -> Predictions:
+    """Run the model over all rows, in their order and in evaluation mode.
+
+    Args:
+        model: A PEFT model around a ``TextClassifier``, or the classifier itself. Its mode is restored afterwards.
+        dataset: The rows; labels are not looked at.
+        collator: Makes batches of them.
+        problem_type: How logits become scores.
+        batch_size: Examples a batch. The same batches give the same numbers, bit for bit.
+        output_gates: Whether to collect the gates' means.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        DataError: If there are no rows.
+    """
+    if len(dataset) == 0:
+        raise DataError("There are no rows to predict.")
+    device = next(model.parameters()).device
+    loader = DataLoader(dataset, batch_size=batch_size, shuffle=False, collate_fn=collator)
+    options = {"output_gates": True} if output_gates else {}
+    logits, gates = [], []
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch in tqdm(loader, desc="predicting", disable=not progress, unit="batch"):
+                batch.pop("labels", None)
+                output = model(**to_device(batch, device), **options)
+                logits.append(output["logits"].float().cpu().numpy())
+                if output_gates:
+                    gates.append(output["gates"].float().cpu().numpy())
+    finally:
+        model.train(was_training)
+    all_logits = np.concatenate(logits)
+    return Predictions(
+        scores_from_logits(all_logits, problem_type), all_logits, np.concatenate(gates) if output_gates else None
+    )
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """Return a batch, a nest of dictionaries of tensors, on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    return {name: to_device(value, device) for name, value in batch.items()}
+
+
+def evaluate(
+    predictions: Predictions, dataset: MultimodalDataset, problem_type: str, labels: Sequence[str]
+) -> MetricsReport:
+    """Score predictions against the data set's labels.
+
+    Args:
+        predictions: Of ``predict`` on the same data set.
+        dataset: The rows with their labels.
+        problem_type: Decides the metrics.
+        labels: Label names in the order of the logits.
+
+    Raises:
+        DataError: If the data set has no labels.
+    """
+    if dataset.labels is None:
+        raise DataError("The rows have no labels to evaluate against. Pass rows with the label column.")
+    return compute_metrics(problem_type, predictions.scores, dataset.labels, labels)
+
+
+@dataclass(frozen=True)
+class GateMeans:
+    """Mean gates over a data set.
+
+    Attributes:
+        names: ``text`` and the modalities, in their order.
+        by_layer: (layers, 1 + m), the mean over the examples in which the modality is present and over the layer's
+            sites; NaN for a modality that no example has.
+        layers: The index of each row's layer.
+    """
+
+    names: list[str]
+    by_layer: np.ndarray
+    layers: list[int]
+
+
+def gate_means(predictions: Predictions, dataset: MultimodalDataset, site_layers: Sequence[int]) -> GateMeans:
+    """Average gates by layer, leaving out the examples in which a modality is missing.
+
+    Args:
+        predictions: Of ``predict(…, output_gates=True)``.
+        dataset: The same rows.
+        site_layers: The layer of each site, in the order of the gates.
+
+    Raises:
+        DataError: If the predictions hold no gates.
+    """
+    if predictions.gates is None:
+        raise DataError("The predictions hold no gates. Call predict with output_gates=True.")
+    names = [modality.name for modality in dataset.modalities]
+    present = np.stack([np.ones(len(dataset), bool), *(dataset.present(name) for name in names)], axis=1)
+    counts = present.sum(axis=0)
+    sums = (predictions.gates * present[:, None, :]).sum(axis=0)
+    by_site = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    layers = sorted(set(site_layers))
+    rows = [by_site[[layer == of_site for of_site in site_layers]].mean(axis=0) for layer in layers]
+    return GateMeans([TEXT, *names], np.stack(rows), layers)

@@ -1,0 +1,250 @@
+"""Metrics of multi-label and single-label classification and of regression, computed by scikit-learn.
+
+Two policies, stated in every report. A label without positives in the split has no average precision and no recall: it
+is left out of macro averages and listed. A row without any positive label has no ranking to score: it is left out of
+the samples average precision and counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sklearn import metrics as skm
+
+from mmadapters.errors import DataError, listed
+
+MULTI_LABEL = "multi_label_classification"
+SINGLE_LABEL = "single_label_classification"
+REGRESSION = "regression"
+IGNORED_LABEL = -100
+
+
+@dataclass(frozen=True)
+class MetricsReport:
+    """What was measured on one split.
+
+    Attributes:
+        values: The metrics by name. A metric that is undefined on the split, such as R² of constant targets, is absent.
+        per_label: For each label: ``label``, ``support`` (positives), ``average_precision``, ``precision``, ``recall``,
+            ``f1``; None where undefined.
+        n_examples: Rows that were scored.
+        n_labels_scored: Labels with a positive.
+        labels_without_positives: The labels left out of macro averages.
+        n_ignored: Rows left out since their label was not in the training split.
+        n_rows_without_positives: Rows left out of the samples average precision.
+    """
+
+    values: dict[str, float]
+    per_label: list[dict[str, Any]] = field(default_factory=list)
+    n_examples: int = 0
+    n_labels_scored: int = 0
+    labels_without_positives: list[str] = field(default_factory=list)
+    n_ignored: int = 0
+    n_rows_without_positives: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, for JSON."""
+        return {
+            "metrics": self.values,
+            "n_examples": self.n_examples,
+            "n_labels_scored": self.n_labels_scored,
+            "labels_without_positives": self.labels_without_positives,
+            "n_ignored": self.n_ignored,
+            "n_rows_without_positives": self.n_rows_without_positives,
+            "per_label": self.per_label,
+        }
+
+
+def compute_metrics(
+    problem_type: str,
+    scores: np.ndarray,
+    targets: np.ndarray,
+    labels: Sequence[str] = (),
+    threshold: float | Sequence[float] = 0.5,
+) -> MetricsReport:
+    """Score predictions.
+
+    Args:
+        problem_type: Which of the three functions below is called.
+        scores: Probabilities (N, C), or values (N,).
+        targets: 0/1 (N, C), class indices (N,), or values (N,).
+        labels: The C label names.
+        threshold: For multi-label: the probability from which on a label is predicted, one or one per label.
+
+    Raises:
+        DataError: If the problem type is unknown, or scores and targets cannot be compared.
+    """
+    if problem_type == MULTI_LABEL:
+        return multi_label_metrics(scores, targets, labels, threshold)
+    if problem_type == SINGLE_LABEL:
+        return single_label_metrics(scores, targets, labels)
+    if problem_type == REGRESSION:
+        return regression_metrics(scores, targets)
+    raise DataError(
+        f"problem_type={problem_type!r} is unknown. Accepted are {listed((MULTI_LABEL, SINGLE_LABEL, REGRESSION))}."
+    )
+
+
+def multi_label_metrics(
+    scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], threshold: float | Sequence[float] = 0.5
+) -> MetricsReport:
+    """Score multi-label predictions.
+
+    Average precision and F1, each as micro, macro, weighted and samples average; ``accuracy`` is the share of rows
+    whose labels are all right.
+
+    Args:
+        scores: Probabilities (N, C).
+        targets: 0/1 (N, C).
+        labels: The C label names.
+        threshold: The probability from which on a label is predicted, one or one per label.
+
+    Raises:
+        DataError: If there are no rows, the shapes differ, a score is NaN, or a target is neither 0 nor 1.
+    """
+    scores, targets = _checked(scores, targets, labels, n_dimensions=2)
+    if not np.isin(targets, (0, 1)).all():
+        raise DataError("The targets of a multi-label evaluation hold values other than 0 and 1.")
+    truth = targets.astype(bool)
+    predicted = scores >= np.asarray(threshold, dtype=np.float64)
+    support = truth.sum(axis=0)
+    scored = support > 0
+    rows = truth.any(axis=1)
+    per_label = [_label_row(name, truth[:, c], scores[:, c], predicted[:, c]) for c, name in enumerate(labels)]
+    values = {}
+    if scored.any():
+        aps = np.array([row["average_precision"] for row, has in zip(per_label, scored, strict=True) if has])
+        f1s = np.array([row["f1"] for row, has in zip(per_label, scored, strict=True) if has])
+        values = {
+            "micro_average_precision": skm.average_precision_score(truth, scores, average="micro"),
+            "macro_average_precision": aps.mean(),
+            "weighted_average_precision": np.average(aps, weights=support[scored]),
+            "samples_average_precision": _samples_average_precision(truth[rows], scores[rows]),
+            "micro_f1": skm.f1_score(truth, predicted, average="micro", zero_division=0),
+            "macro_f1": f1s.mean(),
+            "weighted_f1": np.average(f1s, weights=support[scored]),
+            "samples_f1": skm.f1_score(truth, predicted, average="samples", zero_division=0),
+        }
+    values["accuracy"] = skm.accuracy_score(truth, predicted)
+    return MetricsReport(
+        _finite(values),
+        per_label,
+        n_examples=len(truth),
+        n_labels_scored=int(scored.sum()),
+        labels_without_positives=[name for name, has in zip(labels, scored, strict=True) if not has],
+        n_rows_without_positives=int((~rows).sum()),
+    )
+
+
+def single_label_metrics(probabilities: np.ndarray, targets: np.ndarray, labels: Sequence[str]) -> MetricsReport:
+    """Score single-label predictions: accuracy, F1, and average precision of each class against the rest.
+
+    Args:
+        probabilities: (N, C).
+        targets: Class indices (N,); rows with -100 are left out and counted.
+        labels: The C label names.
+
+    Raises:
+        DataError: If no row is left, the shapes differ, a probability is NaN, or an index is out of range.
+    """
+    targets = np.asarray(targets)
+    known = targets != IGNORED_LABEL
+    n_ignored = int((~known).sum())
+    if len(targets) and not known.any():
+        raise DataError("Not one row has a label that was in the training split, so there is nothing to score.")
+    probabilities, targets = np.asarray(probabilities)[known], targets[known]
+    outside = (targets < 0) | (targets >= len(labels))
+    if outside.any():
+        raise DataError(f"A target is {int(targets[outside][0])}. Accepted are 0 to {len(labels) - 1}, and -100.")
+    one_hot = np.eye(len(labels), dtype=int)[targets]
+    probabilities, one_hot = _checked(probabilities, one_hot, labels, n_dimensions=2)
+    predicted = probabilities.argmax(axis=1)
+    chosen = np.eye(len(labels), dtype=bool)[predicted]
+    support = one_hot.sum(axis=0)
+    scored = support > 0
+    per_label = [
+        _label_row(name, one_hot[:, c].astype(bool), probabilities[:, c], chosen[:, c]) for c, name in enumerate(labels)
+    ]
+    kept = [row for row, has in zip(per_label, scored, strict=True) if has]
+    aps, f1s = np.array([row["average_precision"] for row in kept]), np.array([row["f1"] for row in kept])
+    values = {
+        "accuracy": skm.accuracy_score(targets, predicted),
+        "micro_f1": skm.f1_score(targets, predicted, average="micro", zero_division=0),
+        "macro_f1": f1s.mean(),
+        "weighted_f1": np.average(f1s, weights=support[scored]),
+        "micro_average_precision": skm.average_precision_score(one_hot, probabilities, average="micro"),
+        "macro_average_precision": aps.mean(),
+        "weighted_average_precision": np.average(aps, weights=support[scored]),
+    }
+    return MetricsReport(
+        _finite(values),
+        per_label,
+        n_examples=len(targets),
+        n_labels_scored=int(scored.sum()),
+        labels_without_positives=[name for name, has in zip(labels, scored, strict=True) if not has],
+        n_ignored=n_ignored,
+    )
+
+
+def regression_metrics(predictions: np.ndarray, targets: np.ndarray) -> MetricsReport:
+    """Score a regression: ``mae``, ``rmse`` and, where the targets differ, ``r2``.
+
+    Args:
+        predictions: (N,).
+        targets: (N,).
+
+    Raises:
+        DataError: If there are no rows, the shapes differ, or a value is NaN.
+    """
+    predictions, targets = _checked(predictions, targets, (), n_dimensions=1)
+    values = {
+        "mae": skm.mean_absolute_error(targets, predictions),
+        "rmse": math.sqrt(skm.mean_squared_error(targets, predictions)),
+    }
+    if len(targets) > 1 and np.ptp(targets) > 0:
+        values["r2"] = skm.r2_score(targets, predictions)
+    return MetricsReport(_finite(values), n_examples=len(targets))
+
+
+def _checked(
+    scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], n_dimensions: int
+) -> tuple[np.ndarray, np.ndarray]:
+    scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets)
+    expected = "(N, C)" if n_dimensions == 2 else "(N,)"
+    if scores.ndim != n_dimensions or scores.shape != targets.shape:
+        raise DataError(f"Scores {scores.shape} and targets {targets.shape} do not fit. Both must be {expected}.")
+    if n_dimensions == 2 and scores.shape[1] != len(labels):
+        raise DataError(f"Scores {scores.shape} have {scores.shape[1]} columns, but {len(labels)} labels were named.")
+    if len(scores) == 0:
+        raise DataError("There are no rows to score.")
+    for name, array in (("Scores", scores), ("Targets", targets)):
+        bad = np.isnan(array.astype(np.float64)).reshape(len(array), -1).any(axis=1)
+        if bad.any():
+            raise DataError(f"{name} are NaN in the rows {np.flatnonzero(bad)[:10].tolist()}.")
+    return scores, targets
+
+
+def _label_row(name: str, truth: np.ndarray, scores: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    support = int(truth.sum())
+    hits = int((truth & predicted).sum())
+    n_predicted = int(predicted.sum())
+    return {
+        "label": name,
+        "support": support,
+        "average_precision": float(skm.average_precision_score(truth, scores)) if support else None,
+        "precision": hits / n_predicted if n_predicted else None,
+        "recall": hits / support if support else None,
+        "f1": 2 * hits / (support + n_predicted) if support else None,
+    }
+
+
+def _samples_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
+    return float(np.mean([skm.average_precision_score(t, s) for t, s in zip(truth, scores, strict=True)]))
+
+
+def _finite(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if math.isfinite(value)}

@@ -1,0 +1,1 @@
+"""Training of adapters and head on the Hugging Face Trainer."""

@@ -1,0 +1,109 @@
+"""Training arguments with the defaults that gated adapters need."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+
+import torch
+from transformers import TrainingArguments
+
+from mmadapters.errors import ConfigurationError
+
+BEST_METRIC = {
+    "multi_label_classification": "micro_average_precision",
+    "single_label_classification": "macro_f1",
+    "regression": "rmse",
+}
+"""The validation metric by which the best epoch is chosen where none is named."""
+
+LOWER_IS_BETTER = ("loss", "mae", "rmse")
+
+
+@dataclass
+class MultimodalTrainingArguments(TrainingArguments):
+    """``transformers.TrainingArguments`` with other defaults and a few more fields.
+
+    Adapters want a larger learning rate than full fine-tuning, and the head, which starts from nothing, a larger one
+    than the adapters. All fields of ``TrainingArguments`` are accepted.
+
+    Attributes:
+        learning_rate: Of the adapters.
+        head_learning_rate_multiplier: The head's learning rate is this times ``learning_rate``.
+        class_weights: Whether the loss weighs label c's positives (multi-label) or examples (single-label) by
+            ``N / frequency`` on the training split, as the original Moviescope experiments did.
+        early_stopping_patience: Evaluations without improvement after which training stops; None never stops early.
+        metric_for_best_model: Name of the validation metric; see ``BEST_METRIC`` for what is used without one.
+
+    Raises:
+        ConfigurationError: If a value cannot be used.
+    """
+
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Where checkpoints go; else nowhere that stays."}
+    )
+    learning_rate: float = field(default=3e-3, metadata={"help": "Learning rate of the adapters."})
+    head_learning_rate_multiplier: float = field(
+        default=3.0, metadata={"help": "The head's learning rate as a multiple of the adapters'."}
+    )
+    class_weights: bool = field(default=False, metadata={"help": "Weigh labels by N / frequency in the loss."})
+    early_stopping_patience: int | None = field(
+        default=3, metadata={"help": "Evaluations without improvement before training stops."}
+    )
+    num_train_epochs: float = field(default=8.0, metadata={"help": "Most epochs."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Examples a step and device."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Examples a batch in evaluation."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Of all weights but biases and LayerNorms."})
+    warmup_steps: float = field(
+        default=0.1, metadata={"help": "Steps of warm-up, or below 1 their share of all steps."}
+    )
+    eval_strategy: str = field(default="epoch", metadata={"help": "When to evaluate on the validation split."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save a checkpoint."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints to keep beside the best."})
+    load_best_model_at_end: bool = field(default=True, metadata={"help": "Restore the best adapters and head."})
+    logging_strategy: str = field(default="epoch", metadata={"help": "When to log the training loss."})
+    metric_for_best_model: str | None = field(
+        default=None, metadata={"help": "Validation metric by which the best epoch is chosen."}
+    )
+    greater_is_better: bool | None = field(default=None, metadata={"help": "Whether more of that metric is better."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Stays off: it would drop the modalities."})
+    label_names: list[str] | None = field(default_factory=lambda: ["labels"], metadata={"help": "Label columns."})
+    dataloader_pin_memory: bool = field(
+        default_factory=torch.cuda.is_available, metadata={"help": "Pin memory; by default where there is a GPU."}
+    )
+    report_to: str | list[str] | None = field(default="none", metadata={"help": "Where to report metrics."})
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.remove_unused_columns:
+            problems.append(
+                "remove_unused_columns=True would drop the modalities before they reach the model; leave it out."
+            )
+        if not self.head_learning_rate_multiplier > 0:
+            problems.append(f"head_learning_rate_multiplier={self.head_learning_rate_multiplier!r} must be above 0.")
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            problems.append(f"early_stopping_patience={self.early_stopping_patience!r} must be at least 1, or null.")
+        if problems:
+            raise ConfigurationError("MultimodalTrainingArguments: " + " ".join(problems))
+        if self.metric_for_best_model is not None and self.greater_is_better is None:
+            self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in LOWER_IS_BETTER
+        # TrainingArguments would make a folder "trainer_output" where none is named.
+        self.needs_output_dir = self.output_dir is None
+        self.output_dir = self.output_dir or tempfile.gettempdir()
+        super().__post_init__()
+
+    def for_run(self, problem_type: str, has_validation: bool) -> None:
+        """Settle what depends on the data: the metric, and no early stopping where there is no validation split.
+
+        Args:
+            problem_type: Decides the metric where none was named.
+            has_validation: Whether there is a validation split.
+        """
+        if not has_validation:
+            self.eval_strategy = "no"
+            self.load_best_model_at_end = False
+            self.early_stopping_patience = None
+        # TrainingArguments fills in "loss" where load_best_model_at_end is set and no metric is named.
+        if self.metric_for_best_model in (None, "loss"):
+            self.metric_for_best_model = BEST_METRIC[problem_type]
+        self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in LOWER_IS_BETTER

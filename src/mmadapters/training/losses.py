@@ -1,0 +1,62 @@
+"""The loss of a training step: exact under gradient accumulation, and weighted by class on request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mmadapters.classifier import classification_loss
+from mmadapters.errors import ConfigurationError
+
+
+class StepLoss:
+    """A loss function for the Trainer, whose batches of one step are summed and divided by all their terms at once.
+
+    Whatever the batch size and however the batches of a step are cut, the gradient is that of the step's mean loss.
+
+    Args:
+        problem_type: One of ``mmadapters.classifier.PROBLEM_TYPES``.
+        class_weights: (C,) weights, or None.
+    """
+
+    def __init__(self, problem_type: str, class_weights: Tensor | None = None) -> None:
+        self.problem_type = problem_type
+        self.class_weights = class_weights
+
+    def __call__(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """Return the loss of one batch.
+
+        Args:
+            outputs: The model's output, with ``logits`` (B, C).
+            labels: As ``TextClassifier.forward`` takes them.
+            num_items_in_batch: Number of terms of all batches of the step; without it the batch's own.
+        """
+        return classification_loss(
+            outputs["logits"], labels, self.problem_type, self.class_weights, normaliser=num_items_in_batch
+        )
+
+
+def inverse_frequency_weights(labels: np.ndarray, problem_type: str, num_labels: int) -> Tensor:
+    """Return ``N / frequency`` for each label on the training split, as float32 (C,).
+
+    Args:
+        labels: Multi-label 0/1 (N, C), or single-label integers (N,), -100 being ignored.
+        problem_type: Multi-label or single-label classification.
+        num_labels: Number C of labels.
+
+    Raises:
+        ConfigurationError: For regression, which has no classes.
+    """
+    if problem_type == "multi_label_classification":
+        frequency = labels.sum(axis=0)
+        n_examples = len(labels)
+    elif problem_type == "single_label_classification":
+        known = labels[labels >= 0]
+        frequency = np.bincount(known, minlength=num_labels)
+        n_examples = len(known)
+    else:
+        raise ConfigurationError("class_weights=True was given for a regression, which has no classes. Leave it out.")
+    return torch.as_tensor(n_examples / np.maximum(frequency, 1), dtype=torch.float32)
