@@ -1,7 +1,7 @@
 """Reads conformance files and lays their weights out as the library's modules have them.
 
-A file holds tensors `weights.*`, `inputs.*` and `outputs.*`. Sizes are read from the tensors, so that the same tests run on
-any folder with the same file names: `MMADAPTERS_CONFORMANCE=<folder> pytest tests/conformance`.
+A file holds tensors `weights.*`, `inputs.*` and `outputs.*`. Sizes are read from the tensors, so that the same tests
+run on any folder with the same file names: `MMADAPTERS_CONFORMANCE=<folder> pytest tests/conformance`.
 """
 
 from __future__ import annotations

@@ -234,9 +234,7 @@ def test_a_missing_label_is_refused_in_other_splits_too():
 
 
 def test_settings_and_rows_that_cannot_be_used():
-    with pytest.raises(
-        ConfigurationError, match="problem_type='multilabel' cannot be used. Accepted are 'multi_label"
-    ):
+    with pytest.raises(ConfigurationError, match="problem_type='multilabel' cannot be used. Accepted are 'multi_label"):
         LabelEncoder("multilabel")
     with pytest.raises(DataError, match="learned from no rows"):
         LabelEncoder().fit(column([]))

@@ -119,9 +119,7 @@ def test_rare_and_unseen_categories_are_other():
 
 
 def test_a_category_is_the_same_whatever_file_it_came_from():
-    encoder = TabularEncoder(categorical=["c", "flag"]).fit(
-        pd.DataFrame({"c": [1, 2, 2], "flag": [True, False, True]})
-    )
+    encoder = TabularEncoder(categorical=["c", "flag"]).fit(pd.DataFrame({"c": [1, 2, 2], "flag": [True, False, True]}))
     for numbers, flags in [
         ([1.0, 2.0], ["True", "False"]),
         (["1", "2.0"], ["true", "FALSE"]),

@@ -1,0 +1,55 @@
+# Everything that a developer runs. `make` alone lists it.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-slow lint format bench docs build clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make a virtual environment with all that is needed
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("mmadapters needs Python 3.10 or newer, this is %d.%d; set PYTHON=python3.x" % sys.version_info[:2] if sys.version_info < (3, 10) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[demo,dev]'
+	@touch $@
+
+demo: $(STAMP) ## Train adapters on real movies and compare them (some minutes)
+	$(BIN)/mmadapters demo
+
+test: $(STAMP) ## Run the tests
+	$(BIN)/python -m pytest
+
+test-slow: $(STAMP) ## Run the tests that take long
+	$(BIN)/python -m pytest -m slow
+
+lint: $(STAMP) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## Bring the code into its style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## Run the experiments under benchmarks/ that have no result yet
+	@found=0; for run in benchmarks/*/run.py; do \
+		test -f "$$run" || continue; found=1; \
+		if test -f "$$(dirname $$run)/result.json"; then echo "has a result: $$run"; \
+		else echo "running: $$run"; $(BIN)/python "$$run" || exit 1; fi; \
+	done; test $$found = 1 || echo "there are no experiments under benchmarks/"
+
+docs: $(STAMP) ## Check that every relative link in the documents leads somewhere
+	$(BIN)/python -m pytest --quiet tests/test_docs.py
+
+build: $(STAMP) ## Build the wheel
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## Remove what was built; runs/ and the virtual environment stay
+	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
