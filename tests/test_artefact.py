@@ -53,8 +53,9 @@ def artefact(tiny_backbone: Path) -> Artefact:
     torch.manual_seed(0)
     preprocessor = Preprocessor.fit(ROWS, SCHEMA, load_tokenizer(str(tiny_backbone)))
     settings = ModelSettings(backbone=str(tiny_backbone))
-    model = build_model(preprocessor, settings, MultimodalAdapterConfig(modalities=preprocessor.modalities))
-    for name, parameter in model.named_parameters():
+    config = MultimodalAdapterConfig(modalities=preprocessor.modalities, bottleneck_size=8)
+    model = build_model(preprocessor, settings, config)
+    for parameter in model.parameters():
         if parameter.requires_grad:
             torch.nn.init.normal_(parameter, std=0.3)
     return Artefact(model.eval(), preprocessor, settings, batch_size=2, metrics={"test": {"micro_f1": 0.5}})

@@ -181,7 +181,7 @@ def _train_adapter(
     schema = replace(SCHEMA, modalities=tuple(modalities))
     preprocessor = Preprocessor.fit(frames["train"], schema, load_tokenizer(options.model.backbone))
     data = {split: preprocessor.transform(frame) for split, frame in frames.items()}
-    only_multimodal = () if modalities else ("fusion", "modality_dropout")
+    only_multimodal = () if modalities else ("fusion", "feature_dropout", "modality_dropout")
     choices = {name: value for name, value in options.adapter.items() if name not in only_multimodal}
     arguments = MultimodalTrainingArguments(**{"seed": options.seed, "disable_tqdm": False, **options.training})
     fitted = fit(

@@ -39,7 +39,10 @@ def base_model(seed: int = 0, **changes: Any) -> BertForSequenceClassification:
 
 def adapter_config(modalities: list[Modality] | None = None, **options: Any) -> MultimodalAdapterConfig:
     chosen = MODALITIES if modalities is None else modalities
-    return MultimodalAdapterConfig(modalities=chosen, **{"bottleneck_size": P, "task_type": "SEQ_CLS", **options})
+    return MultimodalAdapterConfig(
+        modalities=chosen,
+        **{"bottleneck_size": P, "task_type": "SEQ_CLS", "dropout": 0.0, "feature_dropout": 0.0, **options},
+    )
 
 
 def strong(model: nn.Module, seed: int = 5) -> nn.Module:

@@ -33,6 +33,8 @@ class MultimodalAdapterConfig(PeftConfig):
             value: ``gmu`` where there are modalities, else ``none``.
         non_linearity: ``gelu`` (tanh approximation), ``relu``, ``tanh``, ``swish`` or ``leakyrelu``.
         dropout: Dropout of the fused bottleneck in training, before the up-projection.
+        feature_dropout: Dropout of the modalities' normalised features in training, drawn once a forward pass for all
+            sites: pre-computed features are wide and the rows often few.
         modality_dropout: Probability with which each modality of each example is made missing in training.
         up_init_std: Standard deviation of the up-projection at the start; with 0 a new adapter changes nothing.
         layers_to_transform: Layers that get adapters, counted from 0, negative numbers from the last; without a value
@@ -51,7 +53,8 @@ class MultimodalAdapterConfig(PeftConfig):
     bottleneck_size: int = 64
     fusion: str | None = None
     non_linearity: str = "gelu"
-    dropout: float = 0.0
+    dropout: float = 0.2
+    feature_dropout: float = 0.3
     modality_dropout: float = 0.0
     up_init_std: float = 0.02
     layers_to_transform: list[int] | int | None = None
@@ -111,7 +114,7 @@ class MultimodalAdapterConfig(PeftConfig):
             )
         problems += [
             f"{name}={getattr(self, name)!r} must be at least 0 and below 1."
-            for name in ("dropout", "modality_dropout")
+            for name in ("dropout", "feature_dropout", "modality_dropout")
             if not 0.0 <= getattr(self, name) < 1.0
         ]
         if not self.up_init_std >= 0.0:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from mmadapters.adapters.bottleneck import normalise
 from mmadapters.errors import InputError, did_you_mean, listed
@@ -24,6 +25,7 @@ class ModalityInput:
         steps: (B, T, D), zeros at invalid steps, where the adapter reads the sequence itself.
         step_mask: (B, T) bool, the valid steps, where there are ``steps``.
         projected: (B, p) in the bottleneck, zeros where missing, where all sites share one projection.
+        dropout: Dropout of the normalised features; 0 in evaluation.
     """
 
     pooled: Tensor
@@ -31,11 +33,13 @@ class ModalityInput:
     steps: Tensor | None = None
     step_mask: Tensor | None = None
     projected: Tensor | None = None
+    dropout: float = 0.0
 
     @cached_property
     def normalised(self) -> Tensor:
-        """``pooled`` (B, D) under a LayerNorm without affine part, computed once for all sites."""
-        return normalise(self.pooled)
+        """``pooled`` (B, D) under a LayerNorm without affine part and dropout, computed once for all sites."""
+        normalised = normalise(self.pooled)
+        return F.dropout(normalised, self.dropout) if self.dropout else normalised
 
 
 def prepare_inputs(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -166,8 +167,10 @@ class MultimodalAdapterModel(BaseTuner):
                 continue
             weight = self._parameter(adapter_name)
             inputs = prepare_inputs(config.modalities, features, masks, _batch_size(text), weight.device, weight.dtype)
-            if self.model.training and config.modality_dropout:
-                inputs = drop_modalities(inputs, config.modality_dropout)
+            if self.model.training:
+                if config.modality_dropout:
+                    inputs = drop_modalities(inputs, config.modality_dropout)
+                inputs = {n: replace(modality, dropout=config.feature_dropout) for n, modality in inputs.items()}
             prepared[adapter_name] = inputs
         return prepared
 

@@ -39,9 +39,7 @@ class MultimodalTrainingArguments(TrainingArguments):
         ConfigurationError: If a value cannot be used.
     """
 
-    output_dir: str | None = field(
-        default=None, metadata={"help": "Where checkpoints go; else nowhere that stays."}
-    )
+    output_dir: str | None = field(default=None, metadata={"help": "Where checkpoints go; else nowhere that stays."})
     learning_rate: float = field(default=3e-3, metadata={"help": "Learning rate of the adapters."})
     head_learning_rate_multiplier: float = field(
         default=3.0, metadata={"help": "The head's learning rate as a multiple of the adapters'."}
