@@ -38,11 +38,11 @@ format: $(STAMP) ## Bring the code into its style
 	$(BIN)/ruff format .
 
 bench: $(STAMP) ## Run the experiments under benchmarks/ that have no result yet
-	@found=0; for run in benchmarks/*/run.py; do \
-		test -f "$$run" || continue; found=1; \
-		if test -f "$$(dirname $$run)/result.json"; then echo "has a result: $$run"; \
-		else echo "running: $$run"; $(BIN)/python "$$run" || exit 1; fi; \
-	done; test $$found = 1 || echo "there are no experiments under benchmarks/"
+	@for config in benchmarks/*/config.yaml; do \
+		folder=$$(dirname "$$config"); \
+		if test -f "$$folder/result.json"; then echo "has a result: $$folder"; \
+		else echo "running: $$folder"; $(BIN)/python benchmarks/movies.py "$$folder" || exit 1; fi; \
+	done
 
 docs: $(STAMP) ## Check that every relative link in the documents leads somewhere
 	$(BIN)/python -m pytest --quiet tests/test_docs.py

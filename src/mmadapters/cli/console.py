@@ -32,7 +32,7 @@ def prepare_libraries(progress: bool) -> bool:
 
 def step(message: str) -> None:
     """Tell on standard error what is being done."""
-    ERR.print(f"[dim]·[/dim] {message}")
+    ERR.print(f"[dim]·[/dim] {message}", soft_wrap=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], footer: str = "") -> None:
@@ -44,16 +44,19 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         rows: The cells.
         footer: A line below it.
     """
-    table = Table(title=title, title_justify="left", caption=footer or None, caption_justify="left")
+    table = Table()
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     # Without a terminal nothing is known of the width, and a table that is cut helps nobody.
     console = OUT if OUT.is_terminal else Console(width=140, highlight=False)
+    console.print(title, style="bold", markup=False)
     console.print(table)
+    if footer:
+        console.print(footer, style="dim", markup=False)
 
 
-def megabytes(size: int) -> str:
-    """Return a size in bytes for people, for example ``3.4 MB``."""
-    return f"{size / 1e6:.1f} MB"
+def file_size(size: int) -> str:
+    """Return a size in bytes for people, for example ``3.4 MB`` or ``28 kB``."""
+    return f"{size / 1e6:.1f} MB" if size >= 1_000_000 else f"{size / 1e3:.0f} kB"

@@ -64,7 +64,7 @@ def print_result(result: DemoResult) -> None:
     Args:
         result: What the demonstration measured.
     """
-    from mmadapters.cli.console import megabytes, print_table
+    from mmadapters.cli.console import file_size, print_table
 
     rows = [
         [
@@ -74,7 +74,7 @@ def print_result(result: DemoResult) -> None:
             f"{method.macro_average_precision:.3f}",
             f"{method.micro_f1:.3f}",
             f"{method.trainable_parameters:,}",
-            megabytes(method.file_bytes),
+            file_size(method.file_bytes),
             f"{method.seconds:.0f}",
         ]
         for method in result.methods

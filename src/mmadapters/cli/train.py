@@ -44,7 +44,7 @@ def run(settings: RunConfig, rows_folder: Path, progress: bool) -> Path:
     """
     from mmadapters.artefact import Artefact, artefact_bytes, save_artefact
     from mmadapters.backbones import load_tokenizer
-    from mmadapters.cli.console import megabytes, prepare_libraries, step
+    from mmadapters.cli.console import file_size, prepare_libraries, step
     from mmadapters.cli.options import adapter_config, training_arguments
     from mmadapters.cli.report import print_report
     from mmadapters.data.preprocessor import Preprocessor
@@ -112,7 +112,7 @@ def run(settings: RunConfig, rows_folder: Path, progress: bool) -> Path:
     write_text_atomically(output / "config.resolved.yaml", to_yaml(settings))
     for split, report in reports.items():
         print_report(f"{split}: {report.n_examples} rows", report, data[split].unseen_labels)
-    step(f"saved to {folder} ({megabytes(artefact_bytes(folder))}); metrics and resolved config in {output}")
+    step(f"saved to {folder} ({file_size(artefact_bytes(folder))}); metrics and resolved config in {output}")
     return folder
 
 

