@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 from mmadapters.backbones import PACKAGED_BACKBONES, load_encoder
 from mmadapters.errors import ConfigurationError, InputError, did_you_mean, listed
 
-POOLINGS = ("cls", "mean", "pooler")
+POOLINGS = ("cls", "mean", "last", "pooler")
 HEADS = ("linear", "mlp")
 PROBLEM_TYPES = ("multi_label_classification", "single_label_classification", "regression")
 HEAD_LAYER_NORM_EPS = 1e-12
@@ -29,7 +29,7 @@ class TextClassifierConfig(PreTrainedConfig):
 
     Args:
         encoder: Configuration of the text encoder, or its dictionary.
-        pooling: ``cls``, ``mean`` or ``pooler``.
+        pooling: ``cls``, ``mean``, ``last`` or ``pooler``.
         head: ``linear`` or ``mlp``.
         head_dropout: Dropout of the pooled vector in training.
         problem_type: One of ``PROBLEM_TYPES``.
@@ -147,9 +147,7 @@ class TextClassifier(PreTrainedModel):
             raise ConfigurationError(
                 f"pooling='pooler' was given, but {type(self.encoder).__name__} has no pooler. Use 'cls' or 'mean'."
             )
-        head = {"linear": LinearHead, "mlp": MLPHead}[config.head]
-        hidden_size = int(getattr(config.encoder, "hidden_size"))  # noqa: B009
-        self.classifier = head(hidden_size, config.num_labels, config.head_dropout)
+        self.classifier = self._head(config.num_labels)
         self.post_init()
 
     @classmethod
@@ -169,7 +167,8 @@ class TextClassifier(PreTrainedModel):
             backbone: An alias (``minilm``), a local folder or the name of a model on the Hub.
             problem_type: ``multi_label_classification``, ``single_label_classification`` or ``regression``.
             labels: The label names in the order of the logits; none for regression.
-            pooling: ``cls`` (first token), ``mean`` (valid tokens) or ``pooler`` (the encoder's own, frozen).
+            pooling: ``cls`` (first token), ``mean`` (valid tokens), ``last`` (last valid token, for decoders) or
+                ``pooler`` (the encoder's own, frozen).
             head: ``linear`` (behind a LayerNorm) or ``mlp``.
             head_dropout: Dropout of the head in training.
         """
@@ -188,6 +187,28 @@ class TextClassifier(PreTrainedModel):
         # PEFT looks for the base model's config.json under this name; an alias is none of its names.
         classifier.name_or_path = "" if backbone in PACKAGED_BACKBONES else backbone
         return classifier.eval()
+
+    def new_head(self, num_labels: int | None = None, problem_type: str | None = None) -> nn.Module:
+        """Return a newly drawn head for another task on the same encoder.
+
+        Args:
+            num_labels: Number of its outputs; without a value the model's own.
+            problem_type: Of the task, where it is another; a regression has one output.
+
+        Raises:
+            ConfigurationError: If the problem type is unknown.
+        """
+        if problem_type is not None:
+            _check_choice("problem_type", problem_type, PROBLEM_TYPES)
+        width = 1 if problem_type == "regression" else num_labels or self.config.num_labels
+        head = self._head(width)
+        head.apply(self._init_weights)
+        return head.train(self.training)
+
+    def _head(self, num_labels: int) -> nn.Module:
+        head = {"linear": LinearHead, "mlp": MLPHead}[self.config.head]
+        hidden_size = int(getattr(self.config.encoder, "hidden_size"))  # noqa: B009
+        return head(hidden_size, num_labels, self.config.head_dropout)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Draw a module of the head: N(0, 0.02²) with zero biases. The encoder initialises itself."""
@@ -232,7 +253,9 @@ class TextClassifier(PreTrainedModel):
         encoded = self.encoder(**{name: value for name, value in arguments.items() if value is not None})
         pooled = self._pool(encoded, attention_mask)
         logits = self.classifier(pooled.to(self._head_dtype()))
-        loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
+        # An adapter may have a task of its own: see mmadapters.adapters.heads.
+        problem_type = getattr(self.classifier, "active_problem_type", None) or self.config.problem_type
+        loss = None if labels is None else classification_loss(logits, labels, problem_type)
         return TextClassifierOutput(loss=loss, logits=logits, pooled=pooled)
 
     def _pool(self, encoded: Any, attention_mask: Tensor | None) -> Tensor:
@@ -241,6 +264,11 @@ class TextClassifier(PreTrainedModel):
         states = encoded.last_hidden_state
         if self.config.pooling == "cls":
             return states[:, 0]
+        if self.config.pooling == "last":
+            if attention_mask is None:
+                return states[:, -1]
+            positions = torch.arange(states.shape[1], device=states.device) * attention_mask
+            return states[torch.arange(len(states), device=states.device), positions.argmax(dim=1)]
         if attention_mask is None:
             return states.mean(dim=1)
         weights = attention_mask.to(states.dtype)[..., None]
@@ -298,13 +326,16 @@ def _check_label_shape(labels: Tensor, expected: tuple[int, ...], problem_type: 
         raise InputError(f"labels have the shape {tuple(labels.shape)}. For {problem_type} it must be {expected} here.")
 
 
+def _check_choice(name: str, value: Any, accepted: Sequence[str]) -> None:
+    if value not in accepted:
+        raise ConfigurationError(
+            f"{name}={value!r} is unknown. Accepted are {listed(accepted)}.{did_you_mean(str(value), accepted)}"
+        )
+
+
 def _check(config: TextClassifierConfig) -> None:
     for name, accepted in (("pooling", POOLINGS), ("head", HEADS), ("problem_type", PROBLEM_TYPES)):
-        value = getattr(config, name)
-        if value not in accepted:
-            raise ConfigurationError(
-                f"{name}={value!r} is unknown. Accepted are {listed(accepted)}.{did_you_mean(str(value), accepted)}"
-            )
+        _check_choice(name, getattr(config, name), accepted)
     if config.encoder is None:
         raise ConfigurationError(
             "A TextClassifierConfig needs the configuration of its encoder: encoder=AutoConfig(…)."

@@ -8,6 +8,7 @@ from adapter_models import MODALITIES, B, H, L, P, adapted, features, text_input
 from torch import nn
 
 from mmadapters.adapters.adapter import MultimodalAdapter
+from mmadapters.adapters.fusion import GatedMultimodalUnit
 from mmadapters.adapters.inputs import prepare_inputs
 from mmadapters.errors import InputError
 from mmadapters.modality import Modality
@@ -82,7 +83,7 @@ def test_tuples_get_the_gates_at_their_end() -> None:
 @pytest.mark.parametrize("n_modalities", [1, 2, 3, 4])
 def test_the_fast_form_is_the_definition(n_modalities: int) -> None:
     modalities = [Modality(f"m{i}", 5 + i) for i in range(n_modalities)]
-    adapter = MultimodalAdapter(H, modalities, P, "gmu")
+    adapter = MultimodalAdapter(H, modalities, P, GatedMultimodalUnit)
     for parameter in adapter.parameters():
         nn.init.normal_(parameter, std=0.4)
     states = torch.randn(B, L, H)

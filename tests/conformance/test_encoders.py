@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
-from peft import get_peft_model
+from peft import PeftModel, get_peft_model
 from transformers import BertConfig, BertModel
 from vectors import Vectors, adapter_state, assert_close, below
 
 import mmadapters.adapters.register  # noqa: F401
+from mmadapters.adapters.adapter_fusion import add_adapter_fusion
 from mmadapters.adapters.config import MultimodalAdapterConfig
+from mmadapters.adapters.layer import MultimodalAdapterLayer
 from mmadapters.modality import Modality
 
 N_HEADS = 4
@@ -49,12 +53,46 @@ def test_encoder_reproduces_the_original(name: str, fusion: str) -> None:
     bottleneck_size = vectors.weights["adapter.0.attention.text.down.weight"].shape[0]
     config = MultimodalAdapterConfig(modalities=modalities, fusion=fusion, bottleneck_size=bottleneck_size)
     model = get_peft_model(encoder, config).eval()
+    for layer, site, adapter_layer in site_layers(encoder):
+        weights = below(vectors.weights, f"adapter.{layer}.{site}")
+        adapter_layer.adapter("default").load_state_dict(adapter_state(weights, vectors.modalities), strict=True)
+
+    assert_output(model, vectors)
+
+
+def test_fused_adapters_reproduce_the_original() -> None:
+    vectors = Vectors("encoder_adapter_fusion")
+    encoder = bert(below(vectors.weights, "bert"))
+    members = [name for name in vectors.modalities if below(vectors.weights, f"adapter.{name}")]
+    model = None
+    for name in members:
+        weights = below(vectors.weights, f"adapter.{name}")
+        config = MultimodalAdapterConfig(
+            modalities=[Modality(name, vectors.inputs[name].shape[-1])],
+            fusion="complementary",
+            bottleneck_size=weights["0.attention.text.down.weight"].shape[0],
+        )
+        if model is None:
+            model = get_peft_model(encoder, config, adapter_name=name)
+        else:
+            model.add_adapter(name, config)
+        for layer, site, adapter_layer in site_layers(encoder):
+            adapter_layer.adapter(name).load_state_dict(
+                adapter_state(below(weights, f"{layer}.{site}"), [name]), strict=True
+            )
+    add_adapter_fusion(model, "fused", members)
+    for layer, site, adapter_layer in site_layers(encoder):
+        adapter_layer.adapter("fused").load_state_dict(below(vectors.weights, f"fusion.{layer}.{site}"), strict=True)
+    assert_output(model.eval(), vectors)
+
+
+def site_layers(encoder: BertModel) -> Iterator[tuple[int, str, MultimodalAdapterLayer]]:
     for layer in range(encoder.config.num_hidden_layers):
         for site, path in SITE_PATHS.items():
-            weights = below(vectors.weights, f"adapter.{layer}.{site}")
-            adapter = encoder.get_submodule(f"encoder.layer.{layer}.{path}").adapter("default")
-            adapter.load_state_dict(adapter_state(weights, vectors.modalities), strict=True)
+            yield layer, site, encoder.get_submodule(f"encoder.layer.{layer}.{path}")
 
+
+def assert_output(model: PeftModel, vectors: Vectors) -> None:
     attention_mask = vectors.inputs["attention_mask"]
     with torch.no_grad():
         output = model(

@@ -53,6 +53,21 @@ def adapter_state(weights: dict[str, Tensor], modalities: list[str]) -> dict[str
     return state
 
 
+def projected_state(weights: dict[str, Tensor], modality: str, parts: tuple[str, ...]) -> dict[str, Tensor]:
+    """Rename the weights of an adapter of one modality, whose parts in the file carry no modality's name."""
+    own = {f"projections.modality_{modality}.{key}": w for key, w in weights.items() if key.startswith(parts)}
+    return own | {key: weight for key, weight in weights.items() if not key.startswith(parts)}
+
+
+def gated_state(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a gated fusion's weights to those of `GatedAdapterFusion`."""
+    names = {"first.": "members.0.", "second.": "members.1."}
+    return {
+        next((new + key.removeprefix(old) for old, new in names.items() if key.startswith(old)), key): weight
+        for key, weight in weights.items()
+    }
+
+
 def assert_close(ours: Tensor, theirs: Tensor) -> None:
     """Compare within the tolerance of the conformance files."""
     torch.testing.assert_close(ours, theirs, rtol=0.0, atol=TOLERANCE)

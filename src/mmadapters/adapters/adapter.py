@@ -9,60 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from mmadapters.adapters.bottleneck import BottleneckProjection
-from mmadapters.adapters.fusion import ComplementaryGate, Fusion, GatedMultimodalUnit
+from mmadapters.adapters.fusion import Fusion
 from mmadapters.adapters.inputs import ModalityInput
 from mmadapters.modality import Modality
 
-FUSIONS: dict[str, type[Fusion] | None] = {
-    "none": None,
-    "complementary": ComplementaryGate,
-    "gmu": GatedMultimodalUnit,
-}
-"""Fusions by name. ``none`` is the text-only bottleneck adapter of Houlsby et al. 2019."""
 
-
-class MultimodalAdapter(nn.Module):
-    """A bottleneck adapter whose bottleneck is shared by text and modalities.
-
-    ``update = up(dropout(fusion(z_t, z_1, …, z_m)))``, to be added to the hidden states. Without modalities it is the
-    adapter of Houlsby et al. 2019 (https://arxiv.org/abs/1902.00751) with a LayerNorm before the down-projection.
+class SiteAdapter(nn.Module):
+    """What sits at one site and computes an update of the hidden states.
 
     Args:
-        hidden_size: Width H of the hidden states.
         modalities: The modalities, in the order in which gates and weights are laid out.
-        bottleneck_size: Width p of the bottleneck.
-        fusion: A name in ``FUSIONS``.
-        non_linearity: A name in ``NON_LINEARITIES``.
-        dropout: Of the fused bottleneck in training.
     """
 
-    def __init__(
-        self,
-        hidden_size: int,
-        modalities: Sequence[Modality],
-        bottleneck_size: int = 64,
-        fusion: str = "gmu",
-        non_linearity: str = "gelu",
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, modalities: Sequence[Modality]) -> None:
         super().__init__()
         self.modality_names = tuple(modality.name for modality in modalities)
-        self.text = BottleneckProjection(hidden_size, bottleneck_size, non_linearity)
-        self.projections = nn.ModuleDict(
-            {
-                # A prefix, as nn.ModuleDict refuses the names of its own attributes, such as "type".
-                f"modality_{modality.name}": BottleneckProjection(modality.feature_dim, bottleneck_size, non_linearity)
-                for modality in modalities
-            }
-        )
-        fusion_class = FUSIONS[fusion]
-        self.fusion = fusion_class(bottleneck_size, len(modalities)) if fusion_class else None
-        self.dropout = nn.Dropout(dropout)
-        self.up = nn.Linear(bottleneck_size, hidden_size)
-
-    def projection(self, modality_name: str) -> BottleneckProjection:
-        """Return the way of a modality into the bottleneck."""
-        return cast(BottleneckProjection, self.projections[f"modality_{modality_name}"])
 
     def reset_parameters(self, up_init_std: float) -> None:
         """Draw all parameters anew.
@@ -71,11 +32,7 @@ class MultimodalAdapter(nn.Module):
             up_init_std: Standard deviation of the up-projection's weight. With 0 the adapter leaves the hidden states
                 exactly as they are.
         """
-        for part in (self.text, *map(self.projection, self.modality_names), self.fusion):
-            if part is not None:
-                part.reset_parameters()
-        nn.init.normal_(self.up.weight, std=up_init_std)
-        nn.init.zeros_(self.up.bias)
+        raise NotImplementedError
 
     def forward(
         self, hidden_states: Tensor, inputs: Mapping[str, ModalityInput], with_gates: bool = False
@@ -88,8 +45,74 @@ class MultimodalAdapter(nn.Module):
             with_gates: Whether the gates are wanted.
 
         Returns:
-            The update (B, L, H), and the gates (B, L, 1 + m, p) where they are wanted and the fusion has any.
+            The update (B, L, H), and the gates (B, L, 1 + m, units) where they are wanted and the fusion has any.
         """
+        raise NotImplementedError
+
+
+class MultimodalAdapter(SiteAdapter):
+    """A bottleneck adapter whose bottleneck is shared by text and modalities.
+
+    ``update = up(dropout(fusion(z_t, z_1, …, z_m)))``, to be added to the hidden states. Without modalities it is the
+    adapter of Houlsby et al. 2019 (https://arxiv.org/abs/1902.00751) with a LayerNorm before the down-projection.
+
+    Args:
+        hidden_size: Width H of the hidden states.
+        modalities: The modalities, in the order in which gates and weights are laid out.
+        bottleneck_size: Width p of the bottleneck.
+        fusion: How text and modalities are fused; None for the text alone.
+        non_linearity: A name in ``NON_LINEARITIES``.
+        dropout: Of the fused bottleneck in training.
+        shared_projections: Whether the modalities' projections are computed once for all sites, outside of this module.
+        pre_projection_size: Width to which all modalities were projected before, or None.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        modalities: Sequence[Modality],
+        bottleneck_size: int = 64,
+        fusion: type[Fusion] | None = None,
+        non_linearity: str = "gelu",
+        dropout: float = 0.0,
+        shared_projections: bool = False,
+        pre_projection_size: int | None = None,
+    ) -> None:
+        super().__init__(modalities)
+        self.text = BottleneckProjection(hidden_size, bottleneck_size, non_linearity)
+        own = () if shared_projections else modalities
+        self.projections = nn.ModuleDict(
+            {
+                # A prefix, as nn.ModuleDict refuses the names of its own attributes, such as "type".
+                f"modality_{modality.name}": BottleneckProjection(
+                    pre_projection_size or modality.feature_dim,
+                    bottleneck_size,
+                    non_linearity,
+                    own_size=modality.bottleneck_size,
+                )
+                for modality in own
+            }
+        )
+        self.fusion = fusion(bottleneck_size, len(modalities)) if fusion else None
+        self.dropout = nn.Dropout(dropout)
+        self.up = nn.Linear(bottleneck_size, hidden_size)
+
+    def projection(self, modality_name: str) -> BottleneckProjection:
+        """Return the way of a modality into the bottleneck, where the site has its own."""
+        return cast(BottleneckProjection, self.projections[f"modality_{modality_name}"])
+
+    def reset_parameters(self, up_init_std: float) -> None:
+        """Draw all parameters anew; see ``SiteAdapter.reset_parameters``."""
+        for part in (self.text, *self.projections.values(), self.fusion):
+            if part is not None:
+                cast(BottleneckProjection | Fusion, part).reset_parameters()
+        nn.init.normal_(self.up.weight, std=up_init_std)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(
+        self, hidden_states: Tensor, inputs: Mapping[str, ModalityInput], with_gates: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute the update; see ``SiteAdapter.forward``. The gates are (B, L, 1 + m, p)."""
         fused, gates = self.text(hidden_states), None
         if self.fusion is not None:
             present = [inputs[name].present for name in self.modality_names]
@@ -100,6 +123,10 @@ class MultimodalAdapter(nn.Module):
         """Return each modality's ``z_i`` (B, p), zero where it is missing."""
         projected = []
         for name in self.modality_names:
-            z = self.projection(name).project_normalised(inputs[name].normalised)
-            projected.append(torch.where(inputs[name].present[:, None], z, torch.zeros_like(z)))
+            modality = inputs[name]
+            if modality.projected is not None:
+                projected.append(modality.projected)
+                continue
+            z = self.projection(name).project_normalised(modality.normalised)
+            projected.append(torch.where(modality.present[:, None], z, torch.zeros_like(z)))
         return projected

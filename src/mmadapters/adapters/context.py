@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from mmadapters.adapters.inputs import ModalityInput
+from mmadapters.errors import ConfigurationError
 
 GateRequest = Literal[False, True, "full"]
 
@@ -19,16 +20,23 @@ class ForwardState:
     """What the adapters of one forward pass read and leave behind.
 
     Attributes:
-        inputs: Prepared modalities, by adapter name and modality name.
+        inputs: Prepared modalities by modality name, by adapter name; for a member of an AdapterFusion by
+            ``adapter.member``.
+        rows: In a batch of several adapters, the indices of each adapter's rows.
+        length: Number L of tokens.
         attention_mask: (B, L), 1 at valid tokens, where the caller gave one.
         output_gates: Whether gates are collected: no, as means, or in full.
+        gate_names: What the gates are of, in their order.
         gates: The gates collected so far, in the order in which the sites ran; None once the pass has ended, so that
             a re-run for gradient checkpointing collects nothing.
     """
 
     inputs: dict[str, dict[str, ModalityInput]] = field(default_factory=dict)
+    rows: dict[str, Tensor] | None = None
     attention_mask: Tensor | None = None
+    length: int | None = None
     output_gates: GateRequest = False
+    gate_names: list[str] = field(default_factory=list)
     gates: list[Tensor] | None = field(default_factory=list)
 
 
@@ -37,6 +45,8 @@ class ModalityContext:
 
     def __init__(self) -> None:
         self.state: ForwardState | None = None
+        self.adapter_names: list[str] | None = None
+        """The adapter of each row of the batch that is about to be run, where they differ."""
 
     @contextmanager
     def use(self, state: ForwardState | None) -> Iterator[None]:
@@ -75,10 +85,29 @@ class ContextCheckpoint:
         return self.checkpoint(run, *args, **kwargs)
 
 
-def keep_context_in_checkpoints(model: nn.Module, context: ModalityContext) -> None:
-    """Wrap the checkpointing function of every module of ``model`` that has gradient checkpointing switched on."""
+def keep_context_in_checkpoints(model: nn.Module, context: ModalityContext, reentrant_accepted: bool = True) -> None:
+    """Wrap the checkpointing function of every module of ``model`` that has gradient checkpointing switched on.
+
+    Args:
+        model: The adapted model.
+        context: Its context.
+        reentrant_accepted: Whether the reentrant kind can be used. It cannot where sites share parameters: each layer's
+            backward pass would free the graph that the next one needs.
+
+    Raises:
+        ConfigurationError: If it is used and cannot be.
+    """
     for module in model.modules():
         if getattr(module, "gradient_checkpointing", False):
             checkpoint = getattr(module, "_gradient_checkpointing_func", None)
-            if checkpoint is not None and not isinstance(checkpoint, ContextCheckpoint):
+            if checkpoint is None:
+                continue
+            wrapped = checkpoint.checkpoint if isinstance(checkpoint, ContextCheckpoint) else checkpoint
+            if not reentrant_accepted and getattr(wrapped, "keywords", {}).get("use_reentrant", False):
+                raise ConfigurationError(
+                    "Reentrant gradient checkpointing does not go with projections that all sites share "
+                    "(share_projections, pre_projection_size, pooling='attention'). Use "
+                    "gradient_checkpointing_kwargs={'use_reentrant': False}."
+                )
+            if wrapped is checkpoint:
                 setattr(module, "_gradient_checkpointing_func", ContextCheckpoint(checkpoint, context))  # noqa: B010

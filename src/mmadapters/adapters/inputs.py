@@ -25,7 +25,7 @@ class ModalityInput:
         steps: (B, T, D), zeros at invalid steps, where the adapter reads the sequence itself.
         step_mask: (B, T) bool, the valid steps, where there are ``steps``.
         projected: (B, p) in the bottleneck, zeros where missing, where all sites share one projection.
-        dropout: Dropout of the normalised features; 0 in evaluation.
+        dropout: Dropout of what the sites read; 0 in evaluation.
     """
 
     pooled: Tensor
@@ -38,8 +38,22 @@ class ModalityInput:
     @cached_property
     def normalised(self) -> Tensor:
         """``pooled`` (B, D) under a LayerNorm without affine part and dropout, computed once for all sites."""
-        normalised = normalise(self.pooled)
-        return F.dropout(normalised, self.dropout) if self.dropout else normalised
+        return self._dropped(normalise(self.pooled))
+
+    @cached_property
+    def raw(self) -> Tensor:
+        """``pooled`` (B, D) under dropout alone, computed once for all sites."""
+        return self._dropped(self.pooled)
+
+    @cached_property
+    def raw_steps(self) -> tuple[Tensor, Tensor]:
+        """``steps`` (B, T, D) under dropout and ``step_mask`` (B, T); without a sequence its one vector."""
+        if self.steps is None or self.step_mask is None:
+            return self.raw[:, None], self.present[:, None]
+        return self._dropped(self.steps), self.step_mask
+
+    def _dropped(self, values: Tensor) -> Tensor:
+        return F.dropout(values, self.dropout) if self.dropout else values
 
 
 def prepare_inputs(
@@ -110,16 +124,34 @@ def check_names(known: Sequence[str], features: object, masks: object) -> None:
                 )
 
 
-def drop_modalities(inputs: Mapping[str, ModalityInput], probability: float) -> dict[str, ModalityInput]:
-    """Return ``inputs`` with each modality of each example independently made missing (modality dropout).
+def draw_kept(inputs: Mapping[str, ModalityInput], probability: float) -> dict[str, Tensor]:
+    """Draw, for each modality and example independently, whether it is kept (modality dropout).
 
     Args:
         inputs: What ``prepare_inputs`` returned.
         probability: Of dropping one modality of one example.
+
+    Returns:
+        By modality name, bool (B,).
+    """
+    return {
+        name: torch.rand(modality.present.shape, device=modality.present.device) >= probability
+        for name, modality in inputs.items()
+    }
+
+
+def drop_modalities(
+    inputs: Mapping[str, ModalityInput], kept_by_name: Mapping[str, Tensor]
+) -> dict[str, ModalityInput]:
+    """Return ``inputs`` with modalities made missing in the examples in which they are not kept.
+
+    Args:
+        inputs: What ``prepare_inputs`` returned.
+        kept_by_name: What ``draw_kept`` returned for the same modalities.
     """
     dropped = {}
     for name, modality in inputs.items():
-        kept = torch.rand(modality.present.shape, device=modality.present.device) >= probability
+        kept = kept_by_name[name]
         present = modality.present & kept
         steps, step_mask = modality.steps, modality.step_mask
         if steps is not None and step_mask is not None:

@@ -1,22 +1,87 @@
-"""The PEFT layer: a module of the encoder together with the adapters that sit behind it."""
+"""The PEFT layers: a module of the encoder with the adapters behind it, and the part that all sites share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from mmadapters.adapters.adapter import MultimodalAdapter
+from mmadapters.adapters.adapter import SiteAdapter
+from mmadapters.adapters.composition import build_fusion
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.adapters.context import ForwardState, ModalityContext
+from mmadapters.adapters.family import build_adapter
+from mmadapters.adapters.shared import SharedModalities
 from mmadapters.adapters.sites import Site
 from mmadapters.errors import InputError, listed
 
 
-class MultimodalAdapterLayer(nn.Module, BaseTunerLayer):
+class MultimodalTunerLayer(nn.Module, BaseTunerLayer):
+    """What the layers have in common: blocks by adapter name, and the frozen members of an AdapterFusion."""
+
+    adapter_layer_names = ("mmadapter_blocks", "mmadapter_members")
+
+    # Of PEFT's BaseTunerLayer.
+    active_adapters: list[str]
+    disable_adapters: bool
+    set_adapter: Callable[..., None]
+    _freeze_non_trainable_peft_weights: Callable[..., None]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mmadapter_blocks = nn.ModuleDict()
+        self.mmadapter_members = nn.ModuleDict()
+        self.frozen_peft_weight_names: dict[str, tuple[str, ...]] = {}
+
+    def add_block(self, adapter_name: str, block: nn.Module, members: Mapping[str, nn.Module] | None = None) -> None:
+        """Add what an adapter has here.
+
+        Args:
+            adapter_name: Its name.
+            block: What it trains here.
+            members: For an AdapterFusion: what its members have here, frozen.
+        """
+        self.mmadapter_blocks[adapter_name] = block
+        if members is not None:
+            self.mmadapter_members[adapter_name] = nn.ModuleDict({f"member_{n}": m for n, m in members.items()})
+            self.frozen_peft_weight_names[adapter_name] = ("mmadapter_members",)
+        self.set_adapter(self.active_adapters)
+
+    def members(self, adapter_name: str) -> dict[str, nn.Module]:
+        """Return the members of an AdapterFusion that are here, by name; none for another adapter."""
+        if adapter_name not in self.mmadapter_members:
+            return {}
+        members = cast(nn.ModuleDict, self.mmadapter_members[adapter_name])
+        return {key.removeprefix("member_"): member for key, member in members.items()}
+
+    def set_requires_grad(self, adapter_names: Any, requires_grad: bool = True) -> None:
+        """Let adapters learn or not; the members of an AdapterFusion never do."""
+        super().set_requires_grad(adapter_names, requires_grad)
+        self._freeze_non_trainable_peft_weights(adapter_names)
+
+
+class SharedModalityLayer(MultimodalTunerLayer):
+    """What adapters compute once a forward pass for all their sites; it sits at the root of the model."""
+
+    def update_layer(self, adapter_name: str, config: MultimodalAdapterConfig) -> None:
+        """Add the shared part of an adapter; without a need for one it has no parameters."""
+        if not config.is_composed:
+            self.add_block(adapter_name, _new_shared(config))
+            return
+        members = {member.name: _new_shared(member.config) for member in config.members}
+        self.add_block(adapter_name, nn.ModuleDict(), members)
+
+    def shared(self, adapter_name: str) -> SharedModalities:
+        """Return the shared part of an adapter."""
+        return cast(SharedModalities, self.mmadapter_blocks[adapter_name])
+
+
+class MultimodalAdapterLayer(MultimodalTunerLayer):
     """Runs the module that it wraps and adds the active adapters' updates to its output.
 
     The wrapped module is the parameter-free dropout behind an attention or feed-forward output where the encoder has
@@ -29,71 +94,119 @@ class MultimodalAdapterLayer(nn.Module, BaseTunerLayer):
         context: The model's context, from which adapters read their modalities.
     """
 
-    adapter_layer_names = ("mmadapter_blocks",)
-
-    # Of PEFT's BaseTunerLayer.
-    active_adapters: list[str]
-    disable_adapters: bool
-    set_adapter: Callable[..., None]
-
     def __init__(self, base_layer: nn.Module, site: Site, hidden_size: int, context: ModalityContext) -> None:
         super().__init__()
         self.base_layer = base_layer
         self.site = site
         self.hidden_size = hidden_size
         self.context = context
-        self.mmadapter_blocks = nn.ModuleDict()
+        self.left_out: set[str] = set()
 
-    def update_layer(self, adapter_name: str, config: MultimodalAdapterConfig) -> None:
-        """Add an adapter of that name, newly initialised unless the configuration is for inference only."""
-        adapter = MultimodalAdapter(
-            self.hidden_size,
-            config.modalities,
-            bottleneck_size=config.bottleneck_size,
-            fusion=config.fusion or "none",
-            non_linearity=config.non_linearity,
-            dropout=config.dropout,
+    def update_layer(self, adapter_name: str, config: MultimodalAdapterConfig, members: list[str]) -> None:
+        """Add an adapter of that name, newly initialised.
+
+        Args:
+            adapter_name: Its name.
+            config: Its configuration.
+            members: For an AdapterFusion: the members that have an adapter at this site.
+        """
+        if not config.is_composed:
+            adapter = build_adapter(config, self.hidden_size)
+            adapter.reset_parameters(config.up_init_std)
+            self.add_block(adapter_name, adapter)
+            return
+        # A frozen member is as it is in evaluation, while the fusion learns.
+        frozen = {m.name: replace(m.config, dropout=0.0) for m in config.members if m.name in members}
+        self.add_block(
+            adapter_name,
+            build_fusion(str(config.fusion), self.hidden_size, members, config.bottleneck_size, config.non_linearity),
+            {name: build_adapter(member, self.hidden_size) for name, member in frozen.items()},
         )
-        adapter.reset_parameters(config.up_init_std)
-        self.mmadapter_blocks[adapter_name] = adapter
-        self.set_adapter(self.active_adapters)
 
-    def adapter(self, adapter_name: str) -> MultimodalAdapter:
-        """Return the adapter of that name at this site."""
-        return cast(MultimodalAdapter, self.mmadapter_blocks[adapter_name])
+    def adapter(self, adapter_name: str) -> Any:
+        """Return what an adapter has at this site: a ``SiteAdapter``, or the fusion of its members."""
+        return self.mmadapter_blocks[adapter_name]
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the base module's output, (B, L, H), plus the sum of the active adapters' updates."""
         hidden_states = self.base_layer(*args, **kwargs)
         if self.disable_adapters:
             return hidden_states
-        active = [name for name in self.active_adapters if name in self.mmadapter_blocks]
-        updates = [self._update(hidden_states, name) for name in active]
+        state = self.context.state
+        if state is not None and state.rows is not None:
+            return self._mixed(hidden_states, state, state.rows)
+        updates = [self._update(hidden_states, name) for name in self.active_adapters if self._has(name)]
         for update in updates:
             hidden_states = hidden_states + update
         return hidden_states
 
+    def _has(self, adapter_name: str) -> bool:
+        return adapter_name in self.mmadapter_blocks and (self.training or adapter_name not in self.left_out)
+
+    def _mixed(self, hidden_states: Tensor, state: ForwardState, rows: Mapping[str, Tensor]) -> Tensor:
+        """Return the hidden states where each adapter has updated its own rows of the batch."""
+        for adapter_name, indices in rows.items():
+            if self._has(adapter_name):
+                update = self._update(hidden_states[indices], adapter_name)
+                hidden_states = hidden_states.index_add(0, indices, update)
+        return hidden_states
+
     def _update(self, hidden_states: Tensor, adapter_name: str) -> Tensor:
-        adapter = self.adapter(adapter_name)
         state = self.context.state
         if state is None:
-            if adapter.modality_names:
-                raise InputError(
-                    f"An adapter with the modalities {listed(adapter.modality_names)} was run outside of its model's "
-                    "forward pass, so it has no features. Call the model itself, not the encoder inside it, with "
-                    "modality_features and modality_mask."
-                )
+            self._check_needs_no_features(adapter_name)
             state = ForwardState(gates=None)
-        dtype = adapter.up.weight.dtype
+        block, members = self.adapter(adapter_name), self.members(adapter_name)
+        states = hidden_states.to(next(block.parameters()).dtype)
         collecting = bool(state.output_gates) and state.gates is not None
-        update, gates = adapter(hidden_states.to(dtype), state.inputs.get(adapter_name, {}), collecting)
+        if members:
+            parts = [
+                cast(SiteAdapter, member)(states, state.inputs.get(f"{adapter_name}.{name}", {}))[0]
+                for name, member in members.items()
+            ]
+            update, gates = block(states, torch.stack(parts, dim=2))
+            gates = _at_members(gates, list(members), state.gate_names)
+        else:
+            update, gates = block(states, state.inputs.get(adapter_name, {}), collecting)
         if collecting and state.gates is not None and gates is not None:
-            state.gates.append(gates if state.output_gates == "full" else _mean_gates(gates, state.attention_mask))
+            mask = _fitting(state.attention_mask, gates)
+            state.gates.append(gates[:, : state.length] if state.output_gates == "full" else _mean_gates(gates, mask))
         return update.to(hidden_states.dtype)
+
+    def _check_needs_no_features(self, adapter_name: str) -> None:
+        parts = self.members(adapter_name).values() or [self.adapter(adapter_name)]
+        names = [name for part in parts for name in cast(SiteAdapter, part).modality_names]
+        if names:
+            raise InputError(
+                f"An adapter with the modalities {listed(names)} was run outside of its model's forward pass, so it "
+                "has no features. Call the model itself, not the encoder inside it, with modality_features and "
+                "modality_mask."
+            )
+
+
+def _new_shared(config: MultimodalAdapterConfig) -> SharedModalities:
+    shared = SharedModalities(config)
+    shared.reset_parameters()
+    return shared
+
+
+def _at_members(gates: Tensor, present: list[str], names: list[str]) -> Tensor:
+    """Return the gates (B, L, n, units) of the members at one site as those of all members, zero for the others."""
+    if not names or present == names:
+        return gates
+    zero = torch.zeros_like(gates[:, :, 0])
+    return torch.stack([gates[:, :, present.index(n)] if n in present else zero for n in names], dim=2)
+
+
+def _fitting(attention_mask: Tensor | None, gates: Tensor) -> Tensor | None:
+    """Return the mask at the length of the gates: an encoder may have padded its input further."""
+    if attention_mask is None or attention_mask.shape[1] == gates.shape[1]:
+        return attention_mask
+    return F.pad(attention_mask, (0, gates.shape[1] - attention_mask.shape[1]))
 
 
 def _mean_gates(gates: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Return the mean of gates (B, L, 1 + m, p) over units and valid tokens: (B, 1 + m)."""
+    """Return the mean of gates (B, L, 1 + m, units) over units and valid tokens: (B, 1 + m)."""
     by_token = gates.mean(dim=-1)
     if attention_mask is None:
         return by_token.mean(dim=1)

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
+from mmadapters.adapters.composition import ATTENTION, GATED
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.adapters.context import ForwardState, GateRequest, ModalityContext, keep_context_in_checkpoints
-from mmadapters.adapters.inputs import ModalityInput, check_names, drop_modalities, prepare_inputs
-from mmadapters.adapters.layer import MultimodalAdapterLayer
-from mmadapters.adapters.sites import SiteMap, find_sites
-from mmadapters.errors import ConfigurationError, InputError, listed
+from mmadapters.adapters.heads import declare_head
+from mmadapters.adapters.inputs import check_names
+from mmadapters.adapters.layer import MultimodalAdapterLayer, MultimodalTunerLayer, SharedModalityLayer
+from mmadapters.adapters.preparation import BASE, FeatureBatch, prepare_adapter, rows_by_adapter
+from mmadapters.adapters.sites import Site, SiteMap, chosen_layers, find_sites, unite_sites
+from mmadapters.adapters.summary import AdapterSummary, summarise
+from mmadapters.errors import ConfigurationError, InputError, did_you_mean, listed
 
 FORWARD_ARGUMENTS = ("modality_features", "modality_mask", "output_gates")
 """What the tuner adds to the model's forward: features and masks by modality name, and whether gates are returned."""
 
-ADAPTER_PARTS = ("text", "projections", "fusion", "gate", "up", "down", "layer_norm", "mmadapter_blocks")
+SHARED = "multimodal_shared"
+"""Attribute of the adapted model that holds what its sites share."""
+
+ADAPTER_PARTS = ("text", "projections", "fusion", "gate", "up", "down", "layer_norm", "mmadapter_blocks", SHARED)
 """Names of an adapter's own parts, which no adapter may have."""
 
 
@@ -43,7 +51,7 @@ class MultimodalAdapterModel(BaseTuner):
     """
 
     prefix = "mmadapter_"
-    tuner_layer_cls = MultimodalAdapterLayer
+    tuner_layer_cls = MultimodalTunerLayer
     target_module_mapping: dict[str, list[str]] = {}
 
     model: nn.Module
@@ -54,17 +62,20 @@ class MultimodalAdapterModel(BaseTuner):
 
         Raises:
             UnsupportedBackboneError: If the model contains no known encoder.
-            ConfigurationError: If paths, layers or the adapter's name cannot be used.
+            ConfigurationError: If paths, layers, labels or the adapter's name cannot be used.
         """
         first = "context" not in self.__dict__
+        config = self.peft_config[adapter_name]
+        _check_adapter_name(adapter_name, model)
+        site_map = _site_map(model, config)
         if first:
             self.context = ModalityContext()
             self.site_maps: dict[str, SiteMap] = {}
-        config = self.peft_config[adapter_name]
-        _check_adapter_name(adapter_name, model)
-        self.site_maps[adapter_name] = find_sites(model, config.encoder_sites, config.layers_to_transform)
+        self.site_maps[adapter_name] = site_map
         self._injecting = adapter_name
+        declare_head(model, adapter_name, config, adapter_name in self.active_adapters)
         super().inject_adapter(model, adapter_name, *args, **kwargs)
+        self.set_leave_out(config.leave_out, adapter_name)
         if first:
             self._hooks = [
                 model.register_forward_pre_hook(self._before_forward, with_kwargs=True),
@@ -73,8 +84,42 @@ class MultimodalAdapterModel(BaseTuner):
 
     @property
     def site_layers(self) -> list[int]:
-        """The layer of each site of the active adapter, in the order of the gates."""
-        return [site.layer for site in self.site_maps[self.active_adapters[0]].sites]
+        """The layer of each entry of the active adapter's gates, in their order."""
+        name = self.active_adapters[0]
+        left_out = () if self.model.training else self._left_out(name)
+        return [layer for layer in self.site_maps[name].run_layers if layer not in left_out]
+
+    @property
+    def gate_names(self) -> list[str]:
+        """What the active adapter's gates are of, in their order; empty where its fusion has none."""
+        return self.peft_config[self.active_adapters[0]].gate_names
+
+    def set_leave_out(self, layers: Sequence[int], adapter_name: str | None = None) -> None:
+        """Choose the layers whose adapters are skipped in evaluation mode; it is saved with the configuration.
+
+        Args:
+            layers: Layers, counted from 0, negative numbers from the last; none for no adapter to be skipped.
+            adapter_name: The adapter; without a name the active one.
+
+        Raises:
+            ConfigurationError: If there is no such layer.
+        """
+        name = adapter_name or self.active_adapters[0]
+        site_map = self.site_maps[name]
+        self.peft_config[name].leave_out = list(layers)
+        left_out = chosen_layers("leave_out", list(layers), site_map.n_layers) if layers else []
+        for site in site_map.sites:
+            layer = self._layer(site)
+            (layer.left_out.add if site.layer in left_out else layer.left_out.discard)(name)
+
+    def adapter_summary(self, adapter_name: str | None = None) -> AdapterSummary:
+        """Return sites, modalities and parameters of an adapter; printing it gives a table.
+
+        Args:
+            adapter_name: The adapter; without a name the active one.
+        """
+        name = adapter_name or self.active_adapters[0]
+        return summarise(self.model, name, self.peft_config[name], self.site_maps[name])
 
     def _prepare_adapter_config(self, peft_config: PeftConfig, model_config: dict) -> PeftConfig:
         return peft_config
@@ -91,27 +136,37 @@ class MultimodalAdapterModel(BaseTuner):
         parent: nn.Module,
         current_key: str,
     ) -> None:
-        site_map = self.site_maps[adapter_name]
+        config, site_map = self.peft_config[adapter_name], self.site_maps[adapter_name]
+        weight = next((p for p in parent.parameters() if p.device.type != "meta"), None)
+        if not hasattr(self.model, SHARED):
+            # Not earlier: with a PEFT layer in it, PEFT would not take the encoder for one to be frozen.
+            setattr(self.model, SHARED, SharedModalityLayer())
+            self._shared.set_adapter(self.active_adapters)
+        if adapter_name not in self._shared.mmadapter_blocks:
+            self._shared.update_layer(adapter_name, config)
+            _follow(self._shared, adapter_name, weight)
+        site = site_map.by_path[current_key]
         if isinstance(target, MultimodalAdapterLayer):
             layer = target
         else:
-            layer = MultimodalAdapterLayer(target, site_map.by_path[current_key], site_map.hidden_size, self.context)
+            layer = MultimodalAdapterLayer(target, site, site_map.hidden_size, self.context)
             layer.train(target.training)
             layer.set_adapter(self.active_adapters)
             setattr(parent, target_name, layer)
-        layer.update_layer(adapter_name, peft_config)
-        weight = next((p for p in parent.parameters() if p.device.type != "meta"), None)
-        adapter = layer.adapter(adapter_name)
-        if weight is not None and not any(p.device.type == "meta" for p in adapter.parameters()):
-            adapter.to(weight.device)
+        layer.update_layer(adapter_name, config, site_map.members_at(site))
+        _follow(layer, adapter_name, weight)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         setattr(parent, child_name, new_module)
 
     def delete_adapter(self, adapter_name: str) -> None:
         """Delete an adapter; the remaining ones and the encoder stay as they are."""
+        was_active = adapter_name in self.active_adapters
         super().delete_adapter(adapter_name)
         self.site_maps.pop(adapter_name, None)
+        if was_active and self.active_adapters:
+            # Sites that do not have the same adapters would each choose another one.
+            self.set_adapter(self.active_adapters)
 
     def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **kwargs: Any) -> nn.Module:
         if merge:
@@ -121,26 +176,53 @@ class MultimodalAdapterModel(BaseTuner):
             )
         for hook in self._hooks:
             hook.remove()
+        delattr(self.model, SHARED)
         return super()._unload_and_optionally_merge(merge, *args, **kwargs)
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         return re.sub(rf"(\.{cls.prefix}[a-z]+)\.{re.escape(adapter_name)}\.", r"\1.", key)
 
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **kwargs: Any) -> Iterator[None]:
+        """Take ``adapter_names``, one for each row of the batch, as PEFT's LoRA does; PeftModel calls it."""
+        adapter_names = kwargs.get("adapter_names")
+        if adapter_names is None:
+            yield
+            return
+        _check_adapter_names(adapter_names, list(self.peft_config), self.model.training)
+        handles = [
+            module.register_forward_pre_hook(
+                lambda _, args, kwargs: (args, {**kwargs, "adapter_names": list(adapter_names)}), with_kwargs=True
+            )
+            for module in self.model.modules()
+            if isinstance(module, AuxiliaryTrainingWrapper)
+        ]
+        self.context.adapter_names = list(adapter_names)
+        try:
+            yield
+        finally:
+            self.context.adapter_names = None
+            for handle in handles:
+                handle.remove()
+
     def _before_forward(self, model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Take our arguments out of the call and put them where the adapters look."""
         ours = {name: kwargs.pop(name) for name in FORWARD_ARGUMENTS if name in kwargs}
         self.context.state = None
-        if not self._enabled:
+        if self._shared.disable_adapters:
             return args, kwargs
-        output_gates = _checked_gate_request(ours.get("output_gates", False))
         text = _text_arguments(model, args, kwargs)
-        state = ForwardState(output_gates=output_gates, attention_mask=text.get("attention_mask"))
-        state.inputs = self._prepare(ours.get("modality_features"), ours.get("modality_mask"), text)
-        if output_gates:
-            self._check_gates_exist()
+        state = ForwardState(
+            output_gates=_checked_gate_request(ours.get("output_gates", False)),
+            attention_mask=text.get("attention_mask"),
+        )
+        self._prepare(state, ours.get("modality_features"), ours.get("modality_mask"), text)
+        if state.output_gates:
+            self._check_gates_exist(state)
+            state.gate_names = self.gate_names
         if model.training and torch.is_grad_enabled():
-            keep_context_in_checkpoints(model, self.context)
+            keep_context_in_checkpoints(model, self.context, reentrant_accepted=not self._shares_parameters)
         self.context.state = state
         return args, kwargs
 
@@ -152,46 +234,93 @@ class MultimodalAdapterModel(BaseTuner):
         gates, state.gates = state.gates, None
         if not state.output_gates or not gates:
             return output
-        return _with_gates(output, self._named_gates(gates) if state.output_gates == "full" else torch.stack(gates, 1))
+        if state.output_gates == "full":
+            named = (dict(zip(state.gate_names, site.unbind(dim=2), strict=True)) for site in gates)
+            return _with_gates(output, tuple(named))
+        return _with_gates(output, torch.stack(gates, 1))
 
     @property
-    def _enabled(self) -> bool:
-        return not next(m for m in self.model.modules() if isinstance(m, MultimodalAdapterLayer)).disable_adapters
+    def _shared(self) -> SharedModalityLayer:
+        return cast(SharedModalityLayer, getattr(self.model, SHARED))
 
-    def _prepare(self, features: Any, masks: Any, text: Mapping[str, Any]) -> dict[str, dict[str, ModalityInput]]:
-        configs = {name: self.peft_config[name] for name in self.active_adapters}
+    @property
+    def _shares_parameters(self) -> bool:
+        blocks = self._shared.mmadapter_blocks
+        return any(p.requires_grad for n in self.active_adapters for p in blocks[n].parameters())
+
+    def _prepare(self, state: ForwardState, features: Any, masks: Any, text: Mapping[str, Any]) -> None:
+        """Fill in what the adapters of the batch read."""
+        batch_size, state.length = _batch_shape(text)
+        mixed = self.context.adapter_names
+        names = self.active_adapters
+        if mixed is not None:
+            state.rows = rows_by_adapter(mixed, batch_size, _device(text))
+            names = list(state.rows)
+        configs = {name: self.peft_config[name] for name in names}
         check_names(list(dict.fromkeys(n for c in configs.values() for n in c.modality_names)), features, masks)
-        prepared = {}
-        for adapter_name, config in configs.items():
-            if not config.modalities:
-                continue
-            weight = self._parameter(adapter_name)
-            inputs = prepare_inputs(config.modalities, features, masks, _batch_size(text), weight.device, weight.dtype)
-            if self.model.training:
-                if config.modality_dropout:
-                    inputs = drop_modalities(inputs, config.modality_dropout)
-                inputs = {n: replace(modality, dropout=config.feature_dropout) for n, modality in inputs.items()}
-            prepared[adapter_name] = inputs
-        return prepared
+        batch = FeatureBatch(features, masks, batch_size)
+        for name, config in configs.items():
+            own = batch if state.rows is None else batch.select(config.modality_names, state.rows[name])
+            parameter = next(self._layer(self.site_maps[name].sites[0]).adapter(name).parameters())
+            state.inputs |= prepare_adapter(name, config, self._shared, own, parameter, self.model.training)
 
-    def _parameter(self, adapter_name: str) -> Tensor:
-        path = self.site_maps[adapter_name].sites[0].path
-        return cast(MultimodalAdapterLayer, self.model.get_submodule(path)).adapter(adapter_name).up.weight
+    def _layer(self, site: Site) -> MultimodalAdapterLayer:
+        return cast(MultimodalAdapterLayer, self.model.get_submodule(site.path))
 
-    def _check_gates_exist(self) -> None:
+    def _left_out(self, adapter_name: str) -> set[int]:
+        sites = self.site_maps[adapter_name].sites
+        return {site.layer for site in sites if adapter_name in self._layer(site).left_out}
+
+    def _check_gates_exist(self, state: ForwardState) -> None:
         active = self.active_adapters
-        if len(active) != 1:
+        if len(active) != 1 or state.rows is not None:
             raise InputError(f"output_gates needs exactly one active adapter, active are {listed(active)}.")
         config = self.peft_config[active[0]]
-        if config.fusion == "none":
+        if not config.gate_names:
             raise InputError(
-                f"output_gates was set, but the adapter '{active[0]}' has fusion='none' and no gates. Leave it out, "
-                "or use an adapter with modalities."
+                f"output_gates was set, but the adapter '{active[0]}' has fusion={config.fusion!r} and no gates. Leave "
+                "it out, or use an adapter whose fusion has gates, such as 'gmu'."
             )
 
-    def _named_gates(self, gates: list[Tensor]) -> tuple[dict[str, Tensor], ...]:
-        names = ["text", *self.peft_config[self.active_adapters[0]].modality_names]
-        return tuple(dict(zip(names, site.unbind(dim=2), strict=True)) for site in gates)
+
+def _site_map(model: nn.Module, config: MultimodalAdapterConfig) -> SiteMap:
+    """Return the places of an adapter; those of an AdapterFusion are where its members have theirs."""
+    if not config.is_composed:
+        return find_sites(model, config.encoder_sites, config.layers_to_transform, config.sites)
+    members = {
+        member.name: find_sites(
+            model, member.config.encoder_sites, member.config.layers_to_transform, member.config.sites
+        )
+        for member in config.members
+    }
+    if config.fusion == GATED and len({site_map.sites for site_map in members.values()}) > 1:
+        raise ConfigurationError(
+            f"The members {listed(members)} have adapters in different places, and fusion='{GATED}' needs all of them "
+            f"in each place. Use fusion='{ATTENTION}'."
+        )
+    return unite_sites(members)
+
+
+def _follow(layer: MultimodalTunerLayer, adapter_name: str, weight: Tensor | None) -> None:
+    """Move a new adapter to the device of the encoder, unless it is to stay without memory."""
+    for container in (layer.mmadapter_blocks, layer.mmadapter_members):
+        if adapter_name in container and weight is not None:
+            block = container[adapter_name]
+            if not any(p.device.type == "meta" for p in block.parameters()):
+                block.to(weight.device)
+
+
+def _check_adapter_names(adapter_names: Any, known: list[str], training: bool) -> None:
+    if isinstance(adapter_names, str) or not isinstance(adapter_names, Sequence):
+        raise InputError(f"adapter_names is {adapter_names!r}. It must be a list with an adapter for each row.")
+    if training:
+        raise InputError("adapter_names mixes adapters in one batch, which is for inference. Call model.eval() first.")
+    unknown = [name for name in dict.fromkeys(adapter_names) if name not in (*known, BASE)]
+    if unknown:
+        raise InputError(
+            f"adapter_names has {listed(unknown)}, the model has the adapters {listed(known)}; '{BASE}' is for rows "
+            f"without adapter.{did_you_mean(str(unknown[0]), known)}"
+        )
 
 
 def _check_adapter_name(adapter_name: str, model: nn.Module) -> None:
@@ -221,11 +350,15 @@ def _text_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str
     return {**dict(zip(names, args, strict=False)), **kwargs}
 
 
-def _batch_size(text: Mapping[str, Any]) -> int:
+def _batch_shape(text: Mapping[str, Any]) -> tuple[int, int]:
     for name in ("input_ids", "inputs_embeds"):
         if text.get(name) is not None:
-            return int(text[name].shape[0])
+            return int(text[name].shape[0]), int(text[name].shape[1])
     raise InputError("The model was called without input_ids and without inputs_embeds. Pass one of them.")
+
+
+def _device(text: Mapping[str, Any]) -> torch.device:
+    return next(text[name].device for name in ("input_ids", "inputs_embeds") if text.get(name) is not None)
 
 
 def _with_gates(output: Any, gates: Any) -> Any:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from mmadapters.adapters.bottleneck import BottleneckProjection, normalise, reset_linear
+from mmadapters.adapters.family import FUSIONS
 from mmadapters.adapters.inputs import ModalityInput
 from mmadapters.modality import Modality
+
+if TYPE_CHECKING:
+    from mmadapters.adapters.config import MultimodalAdapterConfig
 
 
 class AttentionPooling(nn.Module):
@@ -41,28 +45,20 @@ class SharedModality(nn.Module):
     """One modality's way from its features to what the sites read.
 
     Args:
-        modality: The modality.
-        bottleneck_size: Width p of the shared bottleneck.
-        non_linearity: Of the shared bottleneck.
-        share_projection: Whether LayerNorm and down-projection are shared by all sites.
-        pre_projection_size: Common width to which the features are projected first, or None.
+        modality: The modality, its pooling settled.
+        config: The adapter's configuration.
     """
 
-    def __init__(
-        self,
-        modality: Modality,
-        bottleneck_size: int,
-        non_linearity: str,
-        share_projection: bool,
-        pre_projection_size: int | None,
-    ) -> None:
+    def __init__(self, modality: Modality, config: MultimodalAdapterConfig) -> None:
         super().__init__()
-        width = pre_projection_size or modality.feature_dim
+        width = config.pre_projection_size or modality.feature_dim
         self.pool = AttentionPooling(modality.feature_dim) if modality.pooling == "attention" else None
-        self.pre_projection = nn.Linear(modality.feature_dim, width) if pre_projection_size else None
+        self.pre_projection = nn.Linear(modality.feature_dim, width) if config.pre_projection_size else None
         self.bottleneck = None
-        if share_projection:
-            self.bottleneck = BottleneckProjection(width, bottleneck_size, non_linearity, modality.bottleneck_size)
+        if config.share_projections:
+            self.bottleneck = BottleneckProjection(
+                width, config.bottleneck_size, config.non_linearity, own_size=modality.bottleneck_size
+            )
 
     def reset_parameters(self) -> None:
         """Draw all parameters anew."""
@@ -77,7 +73,7 @@ class SharedModality(nn.Module):
         """Return the modality as the sites read it; what is missing stays zero."""
         pooled, steps = modality.pooled, modality.steps
         if self.pool is not None and steps is not None and modality.step_mask is not None:
-            pooled = self.pool(steps, modality.step_mask)
+            pooled, steps = self.pool(steps, modality.step_mask), None
         if self.pre_projection is not None:
             # Features of any scale: normalised first, as the sites' own LayerNorm would.
             pooled = self.pre_projection(normalise(pooled)) * modality.present[:, None]
@@ -94,29 +90,14 @@ class SharedModalities(nn.Module):
     """The shared part of one adapter: a ``SharedModality`` for each of its modalities.
 
     Args:
-        modalities: The modalities, their pooling settled.
-        bottleneck_size: Width p of the adapter's bottleneck.
-        non_linearity: Of the shared bottlenecks.
-        share_projections: Whether LayerNorms and down-projections are shared by all sites.
-        pre_projection_size: Common width to which features are projected first, or None.
+        config: The adapter's configuration.
     """
 
-    def __init__(
-        self,
-        modalities: Sequence[Modality],
-        bottleneck_size: int,
-        non_linearity: str,
-        share_projections: bool,
-        pre_projection_size: int | None,
-    ) -> None:
+    def __init__(self, config: MultimodalAdapterConfig) -> None:
         super().__init__()
+        self.reads = FUSIONS[config.fusion or "none"].reads
         self.projections = nn.ModuleDict(
-            {
-                f"modality_{modality.name}": SharedModality(
-                    modality, bottleneck_size, non_linearity, share_projections, pre_projection_size
-                )
-                for modality in modalities
-            }
+            {f"modality_{modality.name}": SharedModality(modality, config) for modality in config.prepared_modalities}
         )
 
     def reset_parameters(self) -> None:
@@ -126,4 +107,8 @@ class SharedModalities(nn.Module):
 
     def forward(self, inputs: Mapping[str, ModalityInput]) -> dict[str, ModalityInput]:
         """Return the modalities as the sites read them, by name and in their order."""
-        return {name: self.projections[f"modality_{name}"](modality) for name, modality in inputs.items()}
+        prepared = {name: self.projections[f"modality_{name}"](modality) for name, modality in inputs.items()}
+        for modality in prepared.values():
+            # Now, and not at the first site: within gradient checkpointing it would be lost to the other sites.
+            getattr(modality, self.reads)
+        return prepared

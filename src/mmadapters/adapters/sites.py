@@ -6,8 +6,8 @@ BERT these are the parameter-free dropouts behind the attention output and the f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from torch import nn
 
@@ -32,6 +32,7 @@ class EncoderSites:
 
 
 BERT_LIKE = EncoderSites("encoder.layer", "attention.output.dropout", "output.dropout")
+DECODER = EncoderSites("layers", "self_attn.o_proj", "mlp.down_proj")
 
 ENCODER_SITES: dict[str, EncoderSites] = {
     "bert": BERT_LIKE,
@@ -39,6 +40,18 @@ ENCODER_SITES: dict[str, EncoderSites] = {
     "xlm-roberta": BERT_LIKE,
     "camembert": BERT_LIKE,
     "electra": BERT_LIKE,
+    "deberta-v2": BERT_LIKE,
+    "longformer": BERT_LIKE,
+    "mpnet": EncoderSites("encoder.layer", "attention.dropout", "output.dropout"),
+    "distilbert": EncoderSites("transformer.layer", "attention.out_lin", "ffn.dropout"),
+    "albert": EncoderSites(
+        "encoder.albert_layer_groups", "albert_layers.0.attention.output_dropout", "albert_layers.0.ffn_output"
+    ),
+    "modernbert": EncoderSites("layers", "attn.out_drop", "mlp.Wo"),
+    "llama": DECODER,
+    "mistral": DECODER,
+    "qwen2": DECODER,
+    "qwen3": DECODER,
 }
 """Sites by ``config.model_type``. An encoder is added by one row."""
 
@@ -65,23 +78,55 @@ class SiteMap:
     Attributes:
         sites: In the order in which they run.
         hidden_size: Width of the hidden states.
-        n_layers: Number of layers of the encoder.
+        n_layers: Number of layers of the encoder. Layers that share their weights (ALBERT) count once.
+        n_passes: How often the encoder runs a layer: more than ``n_layers`` where layers share their weights.
+        members: For an AdapterFusion: the members that have an adapter at each site, by its path.
     """
 
     sites: tuple[Site, ...]
     hidden_size: int
     n_layers: int
+    n_passes: int
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def by_path(self) -> dict[str, Site]:
         """The sites by their module's path."""
         return {site.path: site for site in self.sites}
 
+    @property
+    def run_layers(self) -> list[int]:
+        """The layer of each site in the order in which they run; with shared weights a layer comes several times."""
+        runs = (index * self.n_layers // self.n_passes for index in range(self.n_passes))
+        return [site.layer for layer in runs for site in self.sites if site.layer == layer]
+
+    def members_at(self, site: Site) -> list[str]:
+        """Return the members of an AdapterFusion that have an adapter at a site."""
+        return list(self.members.get(site.path, ()))
+
+
+def unite_sites(members: Mapping[str, SiteMap]) -> SiteMap:
+    """Return the places of an AdapterFusion: all that a member has.
+
+    Args:
+        members: The places of each member in one encoder, by the member's name.
+    """
+    first = next(iter(members.values()))
+    united = {site for site_map in members.values() for site in site_map.sites}
+    return replace(
+        first,
+        sites=tuple(sorted(united, key=lambda site: (site.layer, SITE_NAMES.index(site.name)))),
+        members={
+            site.path: tuple(name for name, site_map in members.items() if site in site_map.sites) for site in united
+        },
+    )
+
 
 def find_sites(
     model: nn.Module,
     encoder_sites: Mapping[str, str] | None = None,
     layers_to_transform: list[int] | int | None = None,
+    site_names: Sequence[str] = SITE_NAMES,
 ) -> SiteMap:
     """Find the places for adapters in a model: a bare encoder, or anything that contains one.
 
@@ -89,6 +134,7 @@ def find_sites(
         model: A transformers encoder, a model with a head, or a ``TextClassifier``.
         encoder_sites: Attribute paths to use instead of the table, as in ``MultimodalAdapterConfig``.
         layers_to_transform: The layers to keep; without a value all.
+        site_names: The sites of a layer to keep.
 
     Raises:
         UnsupportedBackboneError: If no known encoder is found.
@@ -100,9 +146,12 @@ def find_sites(
         paths = given or ENCODER_SITES.get(model_type or "")
         layers = _resolve(module, paths.layers) if paths and model_type else None
         if paths and isinstance(layers, nn.ModuleList) and len(layers):
-            chosen = _chosen_layers(layers_to_transform, len(layers))
-            sites = _sites(f"{prefix}." if prefix else "", layers, paths, chosen)
-            return SiteMap(sites, int(module.config.hidden_size), len(layers))
+            chosen = list(range(len(layers)))
+            if layers_to_transform is not None:
+                chosen = chosen_layers("layers_to_transform", layers_to_transform, len(layers))
+            sites = _sites(f"{prefix}." if prefix else "", layers, paths, chosen, site_names)
+            n_passes = max(int(getattr(module.config, "num_hidden_layers", 0)), len(layers))
+            return SiteMap(sites, int(module.config.hidden_size), len(layers), n_passes)
     raise _not_found(model, given)
 
 
@@ -124,23 +173,33 @@ def _resolve(module: nn.Module, path: str) -> nn.Module | None:
         return None
 
 
-def _chosen_layers(layers_to_transform: list[int] | int | None, n_layers: int) -> list[int]:
-    if layers_to_transform is None:
-        return list(range(n_layers))
-    wanted = [layers_to_transform] if isinstance(layers_to_transform, int) else list(layers_to_transform)
+def chosen_layers(option: str, layers: Sequence[int] | int, n_layers: int) -> list[int]:
+    """Return layer numbers counted from 0, sorted and each once.
+
+    Args:
+        option: The option's name, for the message.
+        layers: Numbers, negative ones counting from the last layer.
+        n_layers: Number of layers of the encoder.
+
+    Raises:
+        ConfigurationError: If there is no such layer, or none at all was named.
+    """
+    wanted = [layers] if isinstance(layers, int) else list(layers)
     outside = [index for index in wanted if not -n_layers <= index < n_layers]
     if outside or not wanted:
         raise ConfigurationError(
-            f"layers_to_transform={wanted} does not fit an encoder of {n_layers} layers. Accepted are indices from "
+            f"{option}={wanted} does not fit an encoder of {n_layers} layers. Accepted are indices from "
             f"{-n_layers} to {n_layers - 1}, at least one."
         )
     return sorted({index % n_layers for index in wanted})
 
 
-def _sites(prefix: str, layers: nn.ModuleList, paths: EncoderSites, chosen: list[int]) -> tuple[Site, ...]:
+def _sites(
+    prefix: str, layers: nn.ModuleList, paths: EncoderSites, chosen: list[int], site_names: Sequence[str]
+) -> tuple[Site, ...]:
     sites = []
     for index in chosen:
-        for name in SITE_NAMES:
+        for name in (name for name in SITE_NAMES if name in site_names):
             path = getattr(paths, name)
             if _resolve(layers[index], path) is None:
                 found = [child for child, _ in layers[index].named_modules() if child]

@@ -99,7 +99,7 @@ class ModelConfig:
     """
 
     backbone: str = _field("alias, folder or Hub name", default="minilm")
-    pooling: Literal["cls", "mean", "pooler"] = _field("token states to one vector", default="mean")
+    pooling: Literal["cls", "mean", "last", "pooler"] = _field("token states to one vector", default="mean")
     head: Literal["linear", "mlp"] = _field("the head", default="linear")
     head_dropout: float = _field("dropout of the head in training", default=0.1)
 

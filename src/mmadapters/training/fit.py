@@ -30,7 +30,7 @@ class ModelSettings:
 
     Attributes:
         backbone: An alias (``minilm``), a local folder or the name of a model on the Hub.
-        pooling: ``cls``, ``mean`` or ``pooler``.
+        pooling: ``cls``, ``mean``, ``last`` or ``pooler``.
         head: ``linear`` or ``mlp``.
         head_dropout: Dropout of the head in training.
     """
