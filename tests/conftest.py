@@ -6,6 +6,8 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+# Tiny models: a second thread costs more than it gives, and much more on a busy machine.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import random
 from pathlib import Path

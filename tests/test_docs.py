@@ -137,5 +137,5 @@ def test_code_as_documented(document: str, tmp_path: Path, monkeypatch: pytest.M
         assert "torch.Size([2, 3]) torch.Size([2, 12, 4])" in capsys.readouterr().out
     else:
         with safe_open("adapters/with_poster/adapter_model.safetensors", "pt") as file:
-            assert any("modality_poster" in key for key in file.keys())  # noqa: SIM118
+            assert any("poster_modality" in key for key in file.keys())  # noqa: SIM118
     shutil.rmtree("adapters", ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from peft import PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
+from mmadapters.adapters.adapter_fusion import add_adapter_fusion
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.modality import Modality
 
@@ -57,6 +59,54 @@ def strong(model: nn.Module, seed: int = 5) -> nn.Module:
 
 def adapted(modalities: list[Modality] | None = None, **options: Any) -> PeftModel:
     return strong(get_peft_model(base_model(), adapter_config(modalities, **options))).eval()
+
+
+FUSIONS = ["gmu", "complementary", "softmax_gmu", "sum", "concat", "cross_attention", "mag"]
+CASES: dict[str, dict[str, Any]] = {fusion: {"fusion": fusion} for fusion in FUSIONS} | {
+    "shared": {"fusion": "gmu", "share_projections": True},
+    "pre-projected": {"fusion": "gmu", "pre_projection_size": 5},
+    "shared and pre-projected": {"fusion": "concat", "share_projections": True, "pre_projection_size": 5},
+    "pre-projected sequence": {"fusion": "cross_attention", "pre_projection_size": 5},
+    "attention pooling": {"fusion": "gmu", "pooling": "attention"},
+    "cross-attention over pooled": {"fusion": "cross_attention", "pooling": "attention"},
+    "own widths": {"fusion": "gmu", "own_size": 3},
+    "own widths, shared": {"fusion": "softmax_gmu", "own_size": 3, "share_projections": True},
+    "adapter_fusion_attention": {"fusion": "adapter_fusion_attention"},
+    "adapter_fusion_gated": {"fusion": "adapter_fusion_gated"},
+}
+"""Every way in which text and modalities meet, by name."""
+
+
+def case_modalities(name: str) -> list[Modality]:
+    options = CASES[name]
+    chosen = MODALITIES[:1] if options["fusion"] == "complementary" else MODALITIES
+    return [replace(m, pooling=options.get("pooling"), bottleneck_size=options.get("own_size")) for m in chosen]
+
+
+def case_features(name: str, seed: int = 2) -> dict[str, Tensor]:
+    """Return features of a case: sequences of three steps where their steps matter, else vectors."""
+    if "pooling" not in CASES[name] and CASES[name]["fusion"] != "cross_attention":
+        return features(case_modalities(name), seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    return {m.name: torch.randn(B, 3, m.feature_dim, generator=generator) for m in case_modalities(name)}
+
+
+def case_model(name: str, base: nn.Module | None = None, **options: Any) -> PeftModel:
+    """Return a model with adapters of a case, all weights drawn so that every part matters."""
+    base = base_model() if base is None else base
+    chosen = {key: value for key, value in CASES[name].items() if key not in ("pooling", "own_size")} | options
+    if not name.startswith("adapter_fusion"):
+        return strong(get_peft_model(base, adapter_config(case_modalities(name), **chosen))).eval()
+    model = get_peft_model(base, adapter_config(MODALITIES[:1], fusion="complementary"), adapter_name="first")
+    model.add_adapter("second", adapter_config(MODALITIES[1:], share_projections=True))
+    strong(model)
+    add_adapter_fusion(model, "default", ["first", "second"], bottleneck_size=P, **chosen)
+    strong(model)
+    for parameter_name, parameter in model.named_parameters():
+        if parameter_name.endswith((".query.weight", ".key.weight", ".query.bias")) and ".mmadapter_" in parameter_name:
+            # Or the softmax over members is 0 and 1 in float32, and nothing can be learned.
+            parameter.data.mul_(0.1)
+    return model.eval()
 
 
 def text_inputs(batch_size: int = B, seed: int = 1) -> dict[str, Tensor]:

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import pytest
 import torch
-from adapter_models import MODALITIES, B, adapted, adapter_config, base_model, features, logits, strong, text_inputs
+from adapter_models import (
+    CASES,
+    MODALITIES,
+    B,
+    adapted,
+    adapter_config,
+    base_model,
+    case_modalities,
+    case_model,
+    features,
+    logits,
+    text_inputs,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import get_peft_model
 from torch import Tensor
 
+from mmadapters.adapters.adapter_fusion import add_adapter_fusion
 from mmadapters.adapters.config import MultimodalAdapterConfig
-from mmadapters.modality import Modality
 
-FUSIONS = ["gmu", "complementary"]
-PROPERTY = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+PROPERTY = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 masks = st.lists(st.booleans(), min_size=B, max_size=B).map(torch.tensor)
 
 
-def modalities_for(fusion: str) -> list[Modality]:
-    return MODALITIES[:1] if fusion == "complementary" else MODALITIES
+MEAN_POOLED = [name for name in CASES if not name.startswith(("cross", "attention", "pre-projected sequence"))]
 
 
-@pytest.fixture(params=FUSIONS, scope="module")
+@pytest.fixture(params=CASES, scope="module")
 def case(request: pytest.FixtureRequest):
-    modalities = modalities_for(request.param)
-    return adapted(modalities, fusion=request.param), modalities
+    return case_model(request.param), case_modalities(request.param)
 
 
 @PROPERTY
@@ -76,6 +85,7 @@ def test_padding_a_sequence_changes_nothing(case, steps: int, padding: int, seed
     torch.testing.assert_close(short, long, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("case", MEAN_POOLED, indirect=True)
 def test_a_sequence_is_averaged_over_its_valid_steps(case) -> None:
     model, modalities = case
     name, width = modalities[0].name, modalities[0].feature_dim
@@ -120,14 +130,17 @@ def test_without_its_modality_the_complementary_gate_is_the_text_only_adapter() 
 
 
 @pytest.mark.parametrize("order", [[1, 0, 2], [2, 1, 0], [1, 2, 0]])
-def test_permuting_modalities_with_their_weights_changes_nothing(order: list[int]) -> None:
-    model = adapted()
-    permuted = get_peft_model(base_model(), adapter_config([MODALITIES[i] for i in order])).eval()
+@pytest.mark.parametrize("name", ["gmu", "softmax_gmu", "sum", "concat", "cross_attention", "mag", "shared"])
+def test_permuting_modalities_with_their_weights_changes_nothing(name: str, order: list[int]) -> None:
+    model = case_model(name)
+    permuted = get_peft_model(base_model(), adapter_config([MODALITIES[i] for i in order], **CASES[name])).eval()
     blocks = [0, *(1 + i for i in order)]
     state = model.state_dict()
     for key, value in state.items():
         if key.endswith("fusion.gate.weight"):
             state[key] = _permute_blocks(_permute_blocks(value, blocks).T, blocks).T.contiguous()
+        if key.endswith("fusion.mix.weight"):
+            state[key] = _permute_blocks(value.T, blocks).T.contiguous()
     permuted.load_state_dict(state)
     mask = {"audio": torch.tensor([True, False, True, True])}
     a = logits(model, **text_inputs(), modality_features=features(), modality_mask=mask)
@@ -156,9 +169,23 @@ def test_modality_dropout_acts_in_training_only_and_alike_at_all_sites() -> None
     assert abs(float((drops[:, 0] * drops[:, 1]).mean()) - 0.25) < 0.07
 
 
-def test_strong_weights_make_every_modality_matter() -> None:
-    model = strong(adapted())
-    expected = logits(model, **text_inputs(), modality_features=features())
-    for name in features():
-        changed = features() | {name: features(seed=9)[name]}
-        assert (logits(model, **text_inputs(), modality_features=changed) - expected).abs().max() > 1e-3
+def test_strong_weights_make_every_modality_matter(case) -> None:
+    model, modalities = case
+    expected = logits(model, **text_inputs(), modality_features=features(modalities))
+    for name in features(modalities):
+        changed = features(modalities) | {name: features(modalities, seed=9)[name]}
+        assert (logits(model, **text_inputs(), modality_features=changed) - expected).abs().max() > 1e-4, name
+
+
+def test_members_of_an_adapter_fusion_lose_a_modality_together() -> None:
+    model = get_peft_model(base_model(), adapter_config(MODALITIES[:2]), adapter_name="first")
+    model.add_adapter("second", adapter_config(MODALITIES[:1]))
+    add_adapter_fusion(model, "fused", ["first", "second"], modality_dropout=0.5)
+    model.train()
+    seen = []
+    layer = model.base_model.model.bert.encoder.layer[0].output.dropout
+    for member in layer.members("fused").values():
+        member.register_forward_pre_hook(lambda _, args: seen.append(args[1]["poster"].present))
+    model(**text_inputs(batch_size=64), modality_features=features(MODALITIES[:2], batch_size=64))
+    assert torch.equal(seen[0], seen[1])
+    assert 0 < int(seen[0].sum()) < 64

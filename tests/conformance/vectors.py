@@ -45,7 +45,7 @@ def adapter_state(weights: dict[str, Tensor], modalities: list[str]) -> dict[str
     """Rename one adapter's weights to those of `MultimodalAdapter`."""
     state = {key: value for key, value in weights.items() if key.startswith(("text.", "up."))}
     for name in modalities:
-        state |= {f"projections.modality_{name}.{key}": value for key, value in below(weights, name).items()}
+        state |= {f"projections.{name}_modality.{key}": value for key, value in below(weights, name).items()}
     if "gate.weight" in weights:
         state["fusion.gate.weight"] = weights["gate.weight"]
     elif "gate.text.weight" in weights:
@@ -55,7 +55,7 @@ def adapter_state(weights: dict[str, Tensor], modalities: list[str]) -> dict[str
 
 def projected_state(weights: dict[str, Tensor], modality: str, parts: tuple[str, ...]) -> dict[str, Tensor]:
     """Rename the weights of an adapter of one modality, whose parts in the file carry no modality's name."""
-    own = {f"projections.modality_{modality}.{key}": w for key, w in weights.items() if key.startswith(parts)}
+    own = {f"projections.{modality}_modality.{key}": w for key, w in weights.items() if key.startswith(parts)}
     return own | {key: weight for key, weight in weights.items() if not key.startswith(parts)}
 
 

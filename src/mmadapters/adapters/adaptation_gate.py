@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from mmadapters.adapters.adapter import SiteAdapter
 from mmadapters.adapters.bottleneck import LAYER_NORM_EPS, reset_linear
 from mmadapters.adapters.inputs import ModalityInput
+from mmadapters.adapters.naming import modality_key
 from mmadapters.modality import Modality
 
 MAG_BETA = 1e-3
@@ -65,7 +66,7 @@ class MultimodalAdaptationGate(SiteAdapter):
         super().__init__(modalities)
         self.projections = nn.ModuleDict(
             {
-                f"modality_{modality.name}": Shift(pre_projection_size or modality.feature_dim, hidden_size)
+                modality_key(modality.name): Shift(pre_projection_size or modality.feature_dim, hidden_size)
                 for modality in modalities
             }
         )
@@ -86,7 +87,7 @@ class MultimodalAdaptationGate(SiteAdapter):
         present = torch.stack([inputs[name].present for name in self.modality_names], dim=1)
         shift, gates = torch.zeros_like(hidden_states), [torch.ones_like(hidden_states)]
         for k, name in enumerate(self.modality_names):
-            moved, gate = self.projections[f"modality_{name}"](hidden_states, inputs[name].raw)
+            moved, gate = self.projections[modality_key(name)](hidden_states, inputs[name].raw)
             shift = shift + moved * present[:, k, None, None]
             gates.append(gate * present[:, k, None, None])
         shifted = self.layer_norm(hidden_states + self._bound(hidden_states, shift) * shift)

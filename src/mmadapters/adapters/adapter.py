@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mmadapters.adapters.bottleneck import BottleneckProjection
 from mmadapters.adapters.fusion import Fusion
 from mmadapters.adapters.inputs import ModalityInput
+from mmadapters.adapters.naming import modality_key
 from mmadapters.modality import Modality
 
 
@@ -83,8 +84,7 @@ class MultimodalAdapter(SiteAdapter):
         own = () if shared_projections else modalities
         self.projections = nn.ModuleDict(
             {
-                # A prefix, as nn.ModuleDict refuses the names of its own attributes, such as "type".
-                f"modality_{modality.name}": BottleneckProjection(
+                modality_key(modality.name): BottleneckProjection(
                     pre_projection_size or modality.feature_dim,
                     bottleneck_size,
                     non_linearity,
@@ -99,7 +99,7 @@ class MultimodalAdapter(SiteAdapter):
 
     def projection(self, modality_name: str) -> BottleneckProjection:
         """Return the way of a modality into the bottleneck, where the site has its own."""
-        return cast(BottleneckProjection, self.projections[f"modality_{modality_name}"])
+        return cast(BottleneckProjection, self.projections[modality_key(modality_name)])
 
     def reset_parameters(self, up_init_std: float) -> None:
         """Draw all parameters anew; see ``SiteAdapter.reset_parameters``."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmadapters.adapters.adapter import SiteAdapter
 from mmadapters.adapters.bottleneck import reset_linear
 from mmadapters.adapters.inputs import ModalityInput
+from mmadapters.adapters.naming import modality_key
 from mmadapters.modality import Modality
 
 
@@ -60,7 +61,7 @@ class CrossAttentionAdapter(SiteAdapter):
         self.query = nn.Linear(hidden_size, bottleneck_size)
         self.projections = nn.ModuleDict(
             {
-                f"modality_{modality.name}": KeyValue(pre_projection_size or modality.feature_dim, bottleneck_size)
+                modality_key(modality.name): KeyValue(pre_projection_size or modality.feature_dim, bottleneck_size)
                 for modality in modalities
             }
         )
@@ -82,7 +83,7 @@ class CrossAttentionAdapter(SiteAdapter):
     ) -> tuple[Tensor, Tensor | None]:
         """Compute the update; see ``SiteAdapter.forward``. The gates are (B, L, 1 + m, 1)."""
         steps, masks = zip(*(inputs[name].raw_steps for name in self.modality_names), strict=True)
-        parts = [self.projections[f"modality_{n}"](s) for n, s in zip(self.modality_names, steps, strict=True)]
+        parts = [self.projections[modality_key(n)](s) for n, s in zip(self.modality_names, steps, strict=True)]
         keys, values = (torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True))
         valid = torch.cat(masks, dim=1)[:, None]
         scores = (self.query(hidden_states) * self.scale) @ keys.transpose(1, 2)

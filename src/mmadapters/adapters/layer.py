@@ -16,6 +16,7 @@ from mmadapters.adapters.composition import build_fusion
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.adapters.context import ForwardState, ModalityContext
 from mmadapters.adapters.family import build_adapter
+from mmadapters.adapters.naming import member_key, name_of
 from mmadapters.adapters.shared import SharedModalities
 from mmadapters.adapters.sites import Site
 from mmadapters.errors import InputError, listed
@@ -48,7 +49,7 @@ class MultimodalTunerLayer(nn.Module, BaseTunerLayer):
         """
         self.mmadapter_blocks[adapter_name] = block
         if members is not None:
-            self.mmadapter_members[adapter_name] = nn.ModuleDict({f"member_{n}": m for n, m in members.items()})
+            self.mmadapter_members[adapter_name] = nn.ModuleDict({member_key(n): m for n, m in members.items()})
             self.frozen_peft_weight_names[adapter_name] = ("mmadapter_members",)
         self.set_adapter(self.active_adapters)
 
@@ -57,7 +58,7 @@ class MultimodalTunerLayer(nn.Module, BaseTunerLayer):
         if adapter_name not in self.mmadapter_members:
             return {}
         members = cast(nn.ModuleDict, self.mmadapter_members[adapter_name])
-        return {key.removeprefix("member_"): member for key, member in members.items()}
+        return {name_of(key): member for key, member in members.items()}
 
     def set_requires_grad(self, adapter_names: Any, requires_grad: bool = True) -> None:
         """Let adapters learn or not; the members of an AdapterFusion never do."""

@@ -66,7 +66,7 @@ class MultimodalAdapterModel(BaseTuner):
         """
         first = "context" not in self.__dict__
         config = self.peft_config[adapter_name]
-        _check_adapter_name(adapter_name, model)
+        _check_adapter_name(adapter_name, model, config.modules_to_save or ())
         site_map = _site_map(model, config)
         if first:
             self.context = ModalityContext()
@@ -323,15 +323,19 @@ def _check_adapter_names(adapter_names: Any, known: list[str], training: bool) -
         )
 
 
-def _check_adapter_name(adapter_name: str, model: nn.Module) -> None:
-    """Refuse a name that is also a part of a parameter's path: PEFT filters state dictionaries by such parts."""
+def _check_adapter_name(adapter_name: str, model: nn.Module, modules_to_save: Sequence[str]) -> None:
+    """Refuse a name by which PEFT would mix up weights.
+
+    PEFT filters state dictionaries by the parts of a parameter's path, and wraps what ends like a module to be saved.
+    """
     parts = set(ADAPTER_PARTS)
     for name, _ in model.named_parameters():
         parts.update(re.sub(r"\.(mmadapter_[a-z]+|modules_to_save)\.[^.]+\.", r".\1.", name).split("."))
-    if adapter_name in parts or "." in adapter_name:
+    if adapter_name in parts or "." in adapter_name or adapter_name.endswith(tuple(modules_to_save)):
         raise ConfigurationError(
-            f"The adapter was named '{adapter_name}', which contains a '.' or is the name of a part of the model, "
-            "so PEFT would mix up their weights on saving. Choose another name, for example "
+            f"The adapter was named '{adapter_name}', which contains a '.', is the name of a part of the model, "
+            f"or ends like one that is saved ({listed(modules_to_save) if modules_to_save else 'none'}), so PEFT "
+            "would mix up their weights. Choose another name, for example "
             f"'{adapter_name.replace('.', '_')}_adapter'."
         )
 

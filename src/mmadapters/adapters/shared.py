@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmadapters.adapters.bottleneck import BottleneckProjection, normalise, reset_linear
 from mmadapters.adapters.family import FUSIONS
 from mmadapters.adapters.inputs import ModalityInput
+from mmadapters.adapters.naming import modality_key
 from mmadapters.modality import Modality
 
 if TYPE_CHECKING:
@@ -27,16 +28,15 @@ class AttentionPooling(nn.Module):
 
     def __init__(self, feature_dim: int) -> None:
         super().__init__()
-        self.score = nn.Linear(feature_dim, 1)
+        self.attention = nn.Linear(feature_dim, 1, bias=False)
 
     def reset_parameters(self) -> None:
         """Start as the plain mean."""
-        nn.init.zeros_(self.score.weight)
-        nn.init.zeros_(self.score.bias)
+        nn.init.zeros_(self.attention.weight)
 
     def forward(self, steps: Tensor, step_mask: Tensor) -> Tensor:
         """Pool ``steps`` (B, T, D), valid where ``step_mask`` (B, T), to (B, D); zeros where no step is valid."""
-        scores = self.score(normalise(steps)).squeeze(-1).masked_fill(~step_mask, torch.finfo(steps.dtype).min)
+        scores = self.attention(normalise(steps)).squeeze(-1).masked_fill(~step_mask, torch.finfo(steps.dtype).min)
         weights = torch.softmax(scores, dim=1) * step_mask
         return torch.einsum("bt,btd->bd", weights, steps)
 
@@ -97,7 +97,7 @@ class SharedModalities(nn.Module):
         super().__init__()
         self.reads = FUSIONS[config.fusion or "none"].reads
         self.projections = nn.ModuleDict(
-            {f"modality_{modality.name}": SharedModality(modality, config) for modality in config.prepared_modalities}
+            {modality_key(modality.name): SharedModality(modality, config) for modality in config.prepared_modalities}
         )
 
     def reset_parameters(self) -> None:
@@ -107,7 +107,7 @@ class SharedModalities(nn.Module):
 
     def forward(self, inputs: Mapping[str, ModalityInput]) -> dict[str, ModalityInput]:
         """Return the modalities as the sites read them, by name and in their order."""
-        prepared = {name: self.projections[f"modality_{name}"](modality) for name, modality in inputs.items()}
+        prepared = {name: self.projections[modality_key(name)](modality) for name, modality in inputs.items()}
         for modality in prepared.values():
             # Now, and not at the first site: within gradient checkpointing it would be lost to the other sites.
             getattr(modality, self.reads)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.adapters.layer import MultimodalTunerLayer
+from mmadapters.adapters.naming import name_of
 from mmadapters.adapters.sites import SiteMap
 from mmadapters.modality import Modality
 
@@ -133,7 +134,7 @@ def _part(path: str, layer: MultimodalTunerLayer) -> str:
         return "members, frozen"
     first, _, rest = rest.partition(".")
     if first == "projections":
-        name = rest.partition(".")[0].removeprefix("modality_")
+        name = name_of(rest.partition(".")[0])
         return f"{name}, at each site" if hasattr(layer, "base_layer") else f"{name}, shared by all sites"
     return "text bottleneck" if first in ("text", "up") else "fusion"
 
