@@ -11,20 +11,32 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmadapters.errors import ConfigurationError
+
 
 def write_text_atomically(path: str | Path, text: str) -> None:
-    """Write a UTF-8 text file: afterwards the path holds all of ``text``, or what it held before.
+    """Write a UTF-8 text file, line ends as they are; see ``write_bytes_atomically``.
+
+    Args:
+        path: Where to.
+        text: The content.
+    """
+    write_bytes_atomically(path, text.encode("utf-8"))
+
+
+def write_bytes_atomically(path: str | Path, content: bytes) -> None:
+    """Write a file: afterwards the path holds all of ``content``, or what it held before.
 
     Args:
         path: Where to; its folder is made where it does not exist.
-        text: The content.
+        content: The content.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, 0o666 & ~_umask())
@@ -52,31 +64,39 @@ def replace_folder(target: str | Path) -> Iterator[Path]:
     """Fill a new folder and put it in the place of ``target``, all or nothing.
 
     Yields a temporary folder beside ``target``. Where the block ends, it takes the place of ``target``, whose old
-    content is then removed. Where the block raises, an interrupt included, it is removed and ``target`` stays as
-    it was.
+    content is then removed. Where anything raises, an interrupt included, ``target`` holds all of the old content or
+    all of the new, and nothing else is left.
 
     Args:
-        target: The folder to make or to replace.
+        target: The folder to make or to replace. Of a symbolic link, the folder that it points to is replaced.
+
+    Raises:
+        ConfigurationError: If ``target`` is a file.
     """
-    final = Path(target)
+    final = Path(os.path.realpath(target))
+    if final.exists() and not final.is_dir():
+        raise ConfigurationError(f"'{target}' is a file, and a folder is to be written there. Name another path.")
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=".tmp", dir=final.parent))
-    os.chmod(temporary, 0o777 & ~_umask())
     old = temporary.with_name(f"{temporary.name}.old")
     try:
+        os.chmod(temporary, 0o777 & ~_umask())
         yield temporary
         if final.exists():
             os.replace(final, old)
-        try:
-            os.replace(temporary, final)
-        except BaseException:
-            if old.exists():
-                os.replace(old, final)
-            raise
+        os.replace(temporary, final)
+        _remove(old)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        # What is on the disk decides: an interrupt may come right after a move that succeeded.
+        if old.exists() and not final.exists():
+            os.replace(old, final)
+        _remove(temporary, old)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _umask() -> int:

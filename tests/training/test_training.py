@@ -266,11 +266,26 @@ def test_a_model_of_the_wrong_modalities_is_refused(data, tiny_backbone: Path) -
         ({"remove_unused_columns": True}, "would drop the modalities"),
         ({"head_learning_rate_multiplier": 0}, "head_learning_rate_multiplier=0 must be above 0"),
         ({"early_stopping_patience": 0}, "early_stopping_patience=0 must be at least 1"),
+        ({"per_device_eval_batch_size": 0}, "per_device_eval_batch_size=0 must be at least 1"),
+        ({"gradient_accumulation_steps": -1}, "gradient_accumulation_steps=-1 must be at least 1"),
+        ({"seed": -1}, "seed=-1 must be at least 0 and at most 4294967295"),
+        ({"seed": 2**32}, "seed=4294967296 must be at least 0 and at most 4294967295"),
     ],
 )
 def test_arguments_that_cannot_be_used(options: dict, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         arguments(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"lr_scheduler_type": "cosin"}, {"eval_strategy": "foo"}, {"optim": "adam"}, {"save_strategy": "steps"}],
+)
+def test_what_transformers_refuses_is_an_error_with_its_reason(options: dict) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        arguments(**options)
+    assert type(caught.value.__cause__) is ValueError
+    assert str(caught.value) == f"MultimodalTrainingArguments: {caught.value.__cause__}"
 
 
 def test_arguments_settle_the_metric() -> None:

@@ -13,7 +13,15 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from mmadapters.errors import DataError
-from mmadapters.evaluation.metrics import MULTI_LABEL, REGRESSION, SINGLE_LABEL, compute_metrics
+from mmadapters.evaluation.metrics import (
+    IGNORED_LABEL,
+    MULTI_LABEL,
+    REGRESSION,
+    SINGLE_LABEL,
+    class_indices,
+    compute_metrics,
+)
+from mmadapters.evaluation.scores import scores_from_logits
 
 DEFAULT_CS = (1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 SELECTION_METRIC = {MULTI_LABEL: "micro_average_precision", SINGLE_LABEL: "accuracy", REGRESSION: "mae"}
@@ -52,20 +60,26 @@ class FrozenLinearBaseline:
     """Logistic regression (one per label), or ridge regression, on standardised features.
 
     The inverse regularisation C is chosen on the validation split: by micro average precision (multi-label), accuracy
-    (single-label) or mean absolute error (regression). A label with a single class in training gets its frequency.
+    (single-label) or mean absolute error (regression). A label with a single class in training gets its frequency,
+    a class that training does not have a probability of 0.
 
     Args:
         problem_type: ``multi_label_classification``, ``single_label_classification`` or ``regression``.
-        cs: The values of C to try.
+        cs: The values of C to try, at least one.
 
     Attributes:
         chosen_c: The C that was chosen.
         validation_scores: The validation metric for each C.
+
+    Raises:
+        DataError: If the problem type is unknown, or there is no C or one that is not above 0.
     """
 
     def __init__(self, problem_type: str = MULTI_LABEL, cs: Sequence[float] = DEFAULT_CS) -> None:
         if problem_type not in SELECTION_METRIC:
             raise DataError(f"problem_type={problem_type!r} is unknown. Accepted are {', '.join(SELECTION_METRIC)}.")
+        if len(cs) == 0 or not all(0 < c < np.inf for c in cs):
+            raise DataError(f"cs={tuple(cs)} cannot be used. Give at least one value of C, each above 0.")
         self.problem_type = problem_type
         self.cs = tuple(cs)
         self.chosen_c = float("nan")
@@ -77,25 +91,32 @@ class FrozenLinearBaseline:
         targets: np.ndarray,
         validation_features: np.ndarray,
         validation_targets: np.ndarray,
+        n_classes: int | None = None,
     ) -> FrozenLinearBaseline:
         """Fit for each C and keep the best.
 
         Args:
             features: (N, D) of the training split; only these set means and variances.
-            targets: 0/1 (N, C), class indices (N,) or values (N,).
+            targets: 0/1 (N, C), class indices (N,) or values (N,). Rows of class -100 are left out.
             validation_features: (M, D).
             validation_targets: As ``targets``.
+            n_classes: For single-label: how many classes there are. Without a value: up to the largest index of both
+                splits.
+
+        Raises:
+            DataError: If the targets cannot be used, or the validation split cannot tell which C is the best.
         """
+        features, targets = np.asarray(features), np.asarray(targets)
+        if self.problem_type == SINGLE_LABEL:
+            features, targets, n_classes = _known_classes(features, targets, validation_targets, n_classes)
         self._scaler = StandardScaler().fit(features)
         scaled = self._scaler.transform(features)
-        metric = SELECTION_METRIC[self.problem_type]
+        self.validation_scores = {}
         best: tuple[float, np.ndarray, np.ndarray] | None = None
         for c in self.cs:
-            coefficients, intercepts = self._solve(scaled, np.asarray(targets), c)
+            coefficients, intercepts = self._solve(scaled, targets, c, n_classes or 0)
             self._coefficients, self._intercepts = coefficients, intercepts
-            predicted = self.predict_proba(validation_features)
-            names = [str(index) for index in range(predicted.shape[1])] if predicted.ndim == 2 else []
-            value = compute_metrics(self.problem_type, predicted, validation_targets, names).values[metric]
+            value = self._validation_score(validation_features, validation_targets)
             self.validation_scores[c] = value
             gain = -value if self.problem_type == REGRESSION else value
             if best is None or gain > best[0]:
@@ -111,17 +132,13 @@ class FrozenLinearBaseline:
             features: (N, D).
         """
         logits = self._scaler.transform(features) @ self._coefficients.T + self._intercepts
-        if self.problem_type == REGRESSION:
-            return logits[:, 0]
-        if self.problem_type == SINGLE_LABEL:
-            shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-            return shifted / shifted.sum(axis=1, keepdims=True)
-        return 1.0 / (1.0 + np.exp(-logits))
+        return scores_from_logits(logits, self.problem_type)
 
     @property
     def n_parameters(self) -> int:
-        """Number of coefficients and intercepts."""
-        return int(self._coefficients.size + self._intercepts.size)
+        """Number of coefficients and intercepts that were fitted."""
+        fitted = np.isfinite(self._intercepts)
+        return int(self._coefficients[fitted].size + fitted.sum())
 
     def save(self, path: Path) -> int:
         """Write coefficients, intercepts and scaling as safetensors (float32), and return the file's size in bytes.
@@ -139,12 +156,26 @@ class FrozenLinearBaseline:
         save_file({name: np.ascontiguousarray(value, dtype=np.float32) for name, value in tensors.items()}, str(path))
         return path.stat().st_size
 
-    def _solve(self, features: np.ndarray, targets: np.ndarray, c: float) -> tuple[np.ndarray, np.ndarray]:
+    def _validation_score(self, features: np.ndarray, targets: np.ndarray) -> float:
+        predicted = self.predict_proba(features)
+        names = [str(index) for index in range(predicted.shape[1])] if predicted.ndim == 2 else []
+        values = compute_metrics(self.problem_type, predicted, targets, names).values
+        metric = SELECTION_METRIC[self.problem_type]
+        if metric not in values:
+            raise DataError(
+                f"C is chosen by {metric}, which the validation split of {len(predicted)} rows does not have: none of "
+                "its rows has a label. Give validation rows with labels."
+            )
+        return values[metric]
+
+    def _solve(
+        self, features: np.ndarray, targets: np.ndarray, c: float, n_classes: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         if self.problem_type == REGRESSION:
             ridge = Ridge(alpha=1.0 / c).fit(features, targets)
             return ridge.coef_[None], np.array([ridge.intercept_])
         if self.problem_type == SINGLE_LABEL:
-            return _multinomial(features, targets, c)
+            return _multinomial(features, targets, c, n_classes)
         solved = [_binary(features, targets[:, label], c) for label in range(targets.shape[1])]
         return np.stack([coefficients for coefficients, _ in solved]), np.array([intercept for _, intercept in solved])
 
@@ -162,9 +193,29 @@ def _binary(features: np.ndarray, target: np.ndarray, c: float) -> tuple[np.ndar
     return fitted.coef_[0], float(fitted.intercept_[0])
 
 
-def _multinomial(features: np.ndarray, targets: np.ndarray, c: float) -> tuple[np.ndarray, np.ndarray]:
+def _known_classes(
+    features: np.ndarray, targets: np.ndarray, validation_targets: np.ndarray, n_classes: int | None
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """Return the rows whose class is known, their classes, and how many classes there are."""
+    accepted = np.inf if n_classes is None else n_classes
+    indices, of_validation = class_indices(targets, accepted), class_indices(validation_targets, accepted)
+    known = indices != IGNORED_LABEL
+    if not known.any():
+        raise DataError("No training row has a class, so there is nothing to fit. Give rows with class indices from 0.")
+    if n_classes is None:
+        n_classes = int(max(indices.max(), of_validation.max(initial=0))) + 1
+    return features[known], indices[known], n_classes
+
+
+def _multinomial(features: np.ndarray, targets: np.ndarray, c: float, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    classes = np.unique(targets)
+    coefficients, intercepts = np.zeros((n_classes, features.shape[1])), np.full(n_classes, -np.inf)
+    if len(classes) == 1:
+        intercepts[classes] = 0.0
+        return coefficients, intercepts
     fitted = _logistic(c).fit(features, targets)
-    if len(fitted.classes_) > 2:
-        return fitted.coef_, fitted.intercept_
-    half_coefficients, half_intercept = fitted.coef_[0] / 2, fitted.intercept_[0] / 2
-    return np.stack([-half_coefficients, half_coefficients]), np.array([-half_intercept, half_intercept])
+    # Of two classes there is one logit, their difference.
+    signs = np.array([[-0.5], [0.5]]) if len(classes) == 2 else 1.0
+    coefficients[classes] = signs * fitted.coef_
+    intercepts[classes] = np.ravel(signs * fitted.intercept_)
+    return coefficients, intercepts

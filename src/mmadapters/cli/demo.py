@@ -29,13 +29,13 @@ def demo(
     from dataclasses import asdict
 
     from mmadapters.cli.console import ERR, prepare_libraries, step
-    from mmadapters.cli.options import adapter_config, training_arguments
-    from mmadapters.demo import DemoOptions, check_reload, run_demo
+    from mmadapters.cli.options import check_adapter_options, training_arguments
+    from mmadapters.demo import MODALITIES, DemoOptions, check_reload, run_demo
     from mmadapters.files import write_text_atomically
     from mmadapters.training.fit import ModelSettings
 
     shown = prepare_libraries(progress)
-    adapter_config(settings.adapter, [])
+    check_adapter_options(settings.adapter, [column.name for column in MODALITIES])
     training_arguments(settings.training, seed=seed, progress=shown)
     output = Path(settings.output_dir)
     result = run_demo(

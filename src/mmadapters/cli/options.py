@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
@@ -13,6 +13,9 @@ from mmadapters.training.arguments import MultimodalTrainingArguments
 # What PEFT fills in, and what other sections of a run decide.
 NOT_FOR_ADAPTER = (
     "modalities",
+    "members",
+    "labels",
+    "problem_type",
     "task_type",
     "peft_type",
     "peft_version",
@@ -27,6 +30,19 @@ NOT_FOR_ADAPTER = (
 NOT_FOR_TRAINING = ("seed", "remove_unused_columns", "label_names")
 
 
+def check_adapter_options(options: Mapping[str, Any], modality_names: Iterable[str]) -> None:
+    """Check the section ``adapter`` before the rows are read, when no modality's width is known.
+
+    Args:
+        options: The section.
+        modality_names: Of the modalities that the data will have.
+
+    Raises:
+        ConfigurationError: If a key is unknown or a value cannot be used.
+    """
+    adapter_config(options, [Modality(name, feature_dim=1) for name in modality_names])
+
+
 def adapter_config(options: Mapping[str, Any], modalities: Sequence[Modality]) -> MultimodalAdapterConfig:
     """Return the adapter configuration that the section ``adapter`` describes.
 
@@ -38,9 +54,6 @@ def adapter_config(options: Mapping[str, Any], modalities: Sequence[Modality]) -
         ConfigurationError: If a key is unknown or a value cannot be used.
     """
     checked = coerce_options("adapter", MultimodalAdapterConfig, options, exclude=NOT_FOR_ADAPTER)
-    if not modalities:
-        # Checked before the modalities are known: only what does not depend on them.
-        checked = {name: value for name, value in checked.items() if name != "fusion"}
     text_only = checked.get("fusion") == "none"
     return MultimodalAdapterConfig(modalities=[] if text_only else list(modalities), **checked)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
@@ -16,17 +16,55 @@ Settings = TypeVar("Settings")
 _ABSENT = object()
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """``yaml.SafeLoader`` that refuses a key given twice."""
+_NOT_CONSTRUCTED = ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
+"""Tags of the keys ``<<`` and ``=``, which stand for no value."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+
+class _StrictLoader(yaml.SafeLoader):
+    """``yaml.SafeLoader`` that refuses a key given twice, and says where a value is that it cannot read."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._flattened: set[yaml.MappingNode] = set()
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        # Merged keys stand in the node afterwards, where the mapping's own keys may repeat them.
+        if node not in self._flattened:
+            self._flattened.add(node)
+            self._refuse_repeated_keys(node)
+            super().flatten_mapping(node)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:
+            kind = node.tag.rpartition(":")[2]
+            problem = f"'{node.value}' cannot be read as a value of the kind '{kind}'; put text in quotes"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from error
+
+    def _refuse_repeated_keys(self, node: yaml.MappingNode) -> None:
         seen = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            constructed = key_node.tag not in _NOT_CONSTRUCTED
+            key = self.construct_object(key_node, deep=True) if constructed else key_node.value
+            if not isinstance(key, Hashable):
+                problem = f"{key!r} cannot be a key; put text with brackets or braces in quotes"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key_node.start_mark)
             if key in seen:
                 raise yaml.MarkedYAMLError(problem=f"the key '{key}' is given twice", problem_mark=key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep)
+
+
+class _Dumper(yaml.SafeDumper):
+    """``yaml.SafeDumper`` whose text is read back as it was."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    # Outside double quotes YAML 1.1 reads U+0085 as the end of a line.
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "\x85" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
 
 
 def load_settings(cls: type[Settings], path: Path | None, overrides: Sequence[str] = ()) -> Settings:
@@ -85,19 +123,17 @@ def to_yaml(settings: Any) -> str:
     Args:
         settings: A dataclass of plain values.
     """
-    return yaml.safe_dump(_plain(settings), sort_keys=False, allow_unicode=True, default_flow_style=False)
+    return yaml.dump(_plain(settings), Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"The file '{path}' cannot be read: {error.strerror}. Name a YAML file.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or str(error)
-        raise ConfigurationError(f"'{path}' is no valid YAML{where}: {reason}.") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"'{path}' is no valid YAML: {error}. Save it as UTF-8.") from error
+    content = _parsed(text, f"'{path}'")
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -107,15 +143,22 @@ def _read(path: Path) -> dict[str, Any]:
     return content
 
 
+def _parsed(text: str, name: str) -> Any:
+    try:
+        return yaml.load(text, Loader=_StrictLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or str(error)
+        raise ConfigurationError(f"{name} is no valid YAML{where}: {reason}.") from error
+
+
 def _apply(content: dict[str, Any], override: str) -> None:
     path, equals, text = override.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise ConfigurationError(f"--set {override!r} is malformed. Write it as section.key=value.")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigurationError(f"--set {override!r}: the value is no valid YAML.") from error
+    value = _parsed(text, f"--set {override!r}: the value")
     place = content
     for key in keys[:-1]:
         if not isinstance(place.get(key), dict):
@@ -223,10 +266,15 @@ def _scalar(hint: Any, value: Any) -> Any:
 
 
 def _whole_number(value: Any) -> Any:
-    if isinstance(value, bool):
-        return _ABSENT
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            pass
     number = _number(value)
-    return int(number) if number is not _ABSENT and number == number // 1 else _ABSENT
+    return int(number) if number is not _ABSENT and number.is_integer() else _ABSENT
 
 
 def _number(value: Any) -> Any:
@@ -235,7 +283,7 @@ def _number(value: Any) -> Any:
     try:
         # YAML 1.1 reads 1e-4, without a dot, as text.
         return float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return _ABSENT
 
 

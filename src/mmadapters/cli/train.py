@@ -45,7 +45,7 @@ def run(settings: RunConfig, rows_folder: Path, progress: bool) -> Path:
     from mmadapters.artefact import Artefact, artefact_bytes, save_artefact
     from mmadapters.backbones import load_tokenizer
     from mmadapters.cli.console import file_size, prepare_libraries, step
-    from mmadapters.cli.options import adapter_config, training_arguments
+    from mmadapters.cli.options import adapter_config, check_adapter_options, training_arguments
     from mmadapters.cli.report import print_report
     from mmadapters.data.preprocessor import Preprocessor
     from mmadapters.evaluation.evaluator import evaluate, predict
@@ -58,7 +58,7 @@ def run(settings: RunConfig, rows_folder: Path, progress: bool) -> Path:
     arguments = training_arguments(settings.training, seed=settings.seed, progress=shown)
     if arguments.needs_output_dir:
         arguments.output_dir, arguments.needs_output_dir = str(output / "checkpoints"), False
-    adapter_config(settings.adapter, [])
+    check_adapter_options(settings.adapter, settings.modalities)
     frames = read_splits(settings, rows_folder)
     model = ModelSettings(**asdict(settings.model))
     schema = settings.to_schema()

@@ -21,6 +21,8 @@ MULTI_LABEL = "multi_label_classification"
 SINGLE_LABEL = "single_label_classification"
 REGRESSION = "regression"
 IGNORED_LABEL = -100
+_DIMENSIONS = {MULTI_LABEL: (2, 2), SINGLE_LABEL: (2, 1), REGRESSION: (1, 1)}
+"""Of scores and targets."""
 
 
 @dataclass(frozen=True)
@@ -104,13 +106,14 @@ def multi_label_metrics(
         threshold: The probability from which on a label is predicted, one or one per label.
 
     Raises:
-        DataError: If there are no rows, the shapes differ, a score is NaN, or a target is neither 0 nor 1.
+        DataError: If there are no rows or no labels, the shapes do not fit, a score is not finite, a target is neither
+            0 nor 1, or the thresholds are not one or one per label.
     """
-    scores, targets = _checked(scores, targets, labels, n_dimensions=2)
+    scores, targets = _checked(MULTI_LABEL, scores, targets, labels)
     if not np.isin(targets, (0, 1)).all():
         raise DataError("The targets of a multi-label evaluation hold values other than 0 and 1.")
     truth = targets.astype(bool)
-    predicted = scores >= np.asarray(threshold, dtype=np.float64)
+    predicted = scores >= _checked_threshold(threshold, len(labels))
     support = truth.sum(axis=0)
     scored = support > 0
     rows = truth.any(axis=1)
@@ -120,16 +123,16 @@ def multi_label_metrics(
         aps = np.array([row["average_precision"] for row, has in zip(per_label, scored, strict=True) if has])
         f1s = np.array([row["f1"] for row, has in zip(per_label, scored, strict=True) if has])
         values = {
-            "micro_average_precision": skm.average_precision_score(truth, scores, average="micro"),
+            "micro_average_precision": skm.average_precision_score(truth.ravel(), scores.ravel()),
             "macro_average_precision": aps.mean(),
             "weighted_average_precision": np.average(aps, weights=support[scored]),
             "samples_average_precision": _samples_average_precision(truth[rows], scores[rows]),
-            "micro_f1": skm.f1_score(truth, predicted, average="micro", zero_division=0),
+            "micro_f1": skm.f1_score(truth.ravel(), predicted.ravel(), zero_division=0),
             "macro_f1": f1s.mean(),
             "weighted_f1": np.average(f1s, weights=support[scored]),
-            "samples_f1": skm.f1_score(truth, predicted, average="samples", zero_division=0),
+            "samples_f1": _samples_f1(truth, predicted),
         }
-    values["accuracy"] = skm.accuracy_score(truth, predicted)
+    values["accuracy"] = (truth == predicted).all(axis=1).mean()
     return MetricsReport(
         _finite(values),
         per_label,
@@ -149,19 +152,14 @@ def single_label_metrics(probabilities: np.ndarray, targets: np.ndarray, labels:
         labels: The C label names.
 
     Raises:
-        DataError: If no row is left, the shapes differ, a probability is NaN, or an index is out of range.
+        DataError: If no row is left, the shapes do not fit, a probability is not finite, or an index is out of range.
     """
-    targets = np.asarray(targets)
+    probabilities, targets = _checked(SINGLE_LABEL, probabilities, targets, labels)
     known = targets != IGNORED_LABEL
-    n_ignored = int((~known).sum())
-    if len(targets) and not known.any():
+    if not known.any():
         raise DataError("Not one row has a label that was in the training split, so there is nothing to score.")
-    probabilities, targets = np.asarray(probabilities)[known], targets[known]
-    outside = (targets < 0) | (targets >= len(labels))
-    if outside.any():
-        raise DataError(f"A target is {int(targets[outside][0])}. Accepted are 0 to {len(labels) - 1}, and -100.")
+    probabilities, targets = probabilities[known], class_indices(targets[known], len(labels))
     one_hot = np.eye(len(labels), dtype=int)[targets]
-    probabilities, one_hot = _checked(probabilities, one_hot, labels, n_dimensions=2)
     predicted = probabilities.argmax(axis=1)
     chosen = np.eye(len(labels), dtype=bool)[predicted]
     support = one_hot.sum(axis=0)
@@ -176,7 +174,7 @@ def single_label_metrics(probabilities: np.ndarray, targets: np.ndarray, labels:
         "micro_f1": skm.f1_score(targets, predicted, average="micro", zero_division=0),
         "macro_f1": f1s.mean(),
         "weighted_f1": np.average(f1s, weights=support[scored]),
-        "micro_average_precision": skm.average_precision_score(one_hot, probabilities, average="micro"),
+        "micro_average_precision": skm.average_precision_score(one_hot.ravel(), probabilities.ravel()),
         "macro_average_precision": aps.mean(),
         "weighted_average_precision": np.average(aps, weights=support[scored]),
     }
@@ -186,7 +184,7 @@ def single_label_metrics(probabilities: np.ndarray, targets: np.ndarray, labels:
         n_examples=len(targets),
         n_labels_scored=int(scored.sum()),
         labels_without_positives=[name for name, has in zip(labels, scored, strict=True) if not has],
-        n_ignored=n_ignored,
+        n_ignored=int((~known).sum()),
     )
 
 
@@ -198,9 +196,9 @@ def regression_metrics(predictions: np.ndarray, targets: np.ndarray) -> MetricsR
         targets: (N,).
 
     Raises:
-        DataError: If there are no rows, the shapes differ, or a value is NaN.
+        DataError: If there are no rows, the shapes differ, or a value is not finite.
     """
-    predictions, targets = _checked(predictions, targets, (), n_dimensions=1)
+    predictions, targets = _checked(REGRESSION, predictions, targets, ())
     values = {
         "mae": skm.mean_absolute_error(targets, predictions),
         "rmse": math.sqrt(skm.mean_squared_error(targets, predictions)),
@@ -210,22 +208,60 @@ def regression_metrics(predictions: np.ndarray, targets: np.ndarray) -> MetricsR
     return MetricsReport(_finite(values), n_examples=len(targets))
 
 
+def class_indices(targets: np.ndarray, n_classes: float = math.inf) -> np.ndarray:
+    """Return class indices as whole numbers, -100 among them.
+
+    Args:
+        targets: (N,), of any number type.
+        n_classes: How many classes there are, if that is known.
+
+    Raises:
+        DataError: If one is no index of a class.
+    """
+    targets = _numbers("Targets", targets)
+    accepted = (targets >= 0) & (targets < n_classes) & (targets == np.floor(targets)) | (targets == IGNORED_LABEL)
+    if not accepted.all():
+        indices = "whole numbers from 0" if n_classes == math.inf else f"0 to {n_classes - 1}"
+        raise DataError(f"A target is {targets[~accepted][0]:g}. Accepted are {indices}, and {IGNORED_LABEL}.")
+    return targets.astype(np.int64)
+
+
 def _checked(
-    scores: np.ndarray, targets: np.ndarray, labels: Sequence[str], n_dimensions: int
+    problem_type: str, scores: np.ndarray, targets: np.ndarray, labels: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets)
-    expected = "(N, C)" if n_dimensions == 2 else "(N,)"
-    if scores.ndim != n_dimensions or scores.shape != targets.shape:
-        raise DataError(f"Scores {scores.shape} and targets {targets.shape} do not fit. Both must be {expected}.")
-    if n_dimensions == 2 and scores.shape[1] != len(labels):
+    """Return both as float64. The scores of rows that are ignored may be anything."""
+    scores, targets = _numbers("Scores", scores), _numbers("Targets", targets)
+    expected = _DIMENSIONS[problem_type]
+    if (scores.ndim, targets.ndim) != expected or targets.shape != scores.shape[: targets.ndim]:
+        of_scores, of_targets = ("(N, C)" if n == 2 else "(N,)" for n in expected)
+        raise DataError(
+            f"Scores {scores.shape} and targets {targets.shape} do not fit. Accepted are {of_scores} and {of_targets}."
+        )
+    if scores.ndim == 2 and scores.shape[1] != len(labels):
         raise DataError(f"Scores {scores.shape} have {scores.shape[1]} columns, but {len(labels)} labels were named.")
-    if len(scores) == 0:
-        raise DataError("There are no rows to score.")
+    if scores.size == 0:
+        raise DataError(f"There are no {'labels' if len(scores) else 'rows'} to score.")
+    ignored = targets == IGNORED_LABEL if problem_type == SINGLE_LABEL else np.zeros(len(targets), dtype=bool)
     for name, array in (("Scores", scores), ("Targets", targets)):
-        bad = np.isnan(array.astype(np.float64)).reshape(len(array), -1).any(axis=1)
+        bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1) & ~ignored
         if bad.any():
-            raise DataError(f"{name} are NaN in the rows {np.flatnonzero(bad)[:10].tolist()}.")
+            rows = np.flatnonzero(bad)[:10].tolist()
+            raise DataError(f"{name} are NaN or infinite in the rows {rows}. Only finite numbers can be scored.")
     return scores, targets
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{name} hold something other than numbers. Accepted are arrays of numbers.") from error
+
+
+def _checked_threshold(threshold: float | Sequence[float], n_labels: int) -> np.ndarray:
+    thresholds = _numbers("Thresholds", threshold)
+    if thresholds.shape not in ((), (n_labels,)) or np.isnan(thresholds).any():
+        raise DataError(f"threshold={threshold!r} cannot be used. Accepted are a number, or {n_labels}: one per label.")
+    return thresholds
 
 
 def _label_row(name: str, truth: np.ndarray, scores: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
@@ -244,6 +280,12 @@ def _label_row(name: str, truth: np.ndarray, scores: np.ndarray, predicted: np.n
 
 def _samples_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
     return float(np.mean([skm.average_precision_score(t, s) for t, s in zip(truth, scores, strict=True)]))
+
+
+def _samples_f1(truth: np.ndarray, predicted: np.ndarray) -> float:
+    """The mean over rows, 0 for a row without any true or predicted label."""
+    hits, total = (truth & predicted).sum(axis=1), truth.sum(axis=1) + predicted.sum(axis=1)
+    return float((2 * hits / np.maximum(total, 1)).mean())
 
 
 def _finite(values: Mapping[str, Any]) -> dict[str, float]:

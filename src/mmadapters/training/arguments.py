@@ -19,6 +19,9 @@ BEST_METRIC = {
 
 LOWER_IS_BETTER = ("loss", "mae", "rmse")
 
+LARGEST_SEED = 2**32 - 1
+"""NumPy's."""
+
 
 @dataclass
 class MultimodalTrainingArguments(TrainingArguments):
@@ -72,6 +75,20 @@ class MultimodalTrainingArguments(TrainingArguments):
     report_to: str | list[str] | None = field(default="none", metadata={"help": "Where to report metrics."})
 
     def __post_init__(self) -> None:
+        problems = self._problems()
+        if problems:
+            raise ConfigurationError("MultimodalTrainingArguments: " + " ".join(problems))
+        if self.metric_for_best_model is not None and self.greater_is_better is None:
+            self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in LOWER_IS_BETTER
+        # TrainingArguments would make a folder "trainer_output" where none is named.
+        self.needs_output_dir = self.output_dir is None
+        self.output_dir = self.output_dir or tempfile.gettempdir()
+        try:
+            super().__post_init__()
+        except ValueError as error:
+            raise ConfigurationError(f"MultimodalTrainingArguments: {error}") from error
+
+    def _problems(self) -> list[str]:
         problems = []
         if self.remove_unused_columns:
             problems.append(
@@ -81,14 +98,14 @@ class MultimodalTrainingArguments(TrainingArguments):
             problems.append(f"head_learning_rate_multiplier={self.head_learning_rate_multiplier!r} must be above 0.")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             problems.append(f"early_stopping_patience={self.early_stopping_patience!r} must be at least 1, or null.")
-        if problems:
-            raise ConfigurationError("MultimodalTrainingArguments: " + " ".join(problems))
-        if self.metric_for_best_model is not None and self.greater_is_better is None:
-            self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in LOWER_IS_BETTER
-        # TrainingArguments would make a folder "trainer_output" where none is named.
-        self.needs_output_dir = self.output_dir is None
-        self.output_dir = self.output_dir or tempfile.gettempdir()
-        super().__post_init__()
+        if not 0 <= self.seed <= LARGEST_SEED:
+            problems.append(f"seed={self.seed!r} must be at least 0 and at most {LARGEST_SEED}.")
+        problems += [
+            f"{name}={getattr(self, name)!r} must be at least 1."
+            for name in ("per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps")
+            if getattr(self, name) < 1
+        ]
+        return problems
 
     def for_run(self, problem_type: str, has_validation: bool) -> None:
         """Settle what depends on the data: the metric, and no early stopping where there is no validation split.

