@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -34,23 +33,31 @@ class ModalityInput:
     step_mask: Tensor | None = None
     projected: Tensor | None = None
     dropout: float = 0.0
+    # What was computed once for all sites; functools.cached_property has a lock, which torch.compile cannot trace.
+    _computed: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False)
 
-    @cached_property
+    @property
     def normalised(self) -> Tensor:
         """``pooled`` (B, D) under a LayerNorm without affine part and dropout, computed once for all sites."""
-        return self._dropped(normalise(self.pooled))
+        if "normalised" not in self._computed:
+            self._computed["normalised"] = self._dropped(normalise(self.pooled))
+        return self._computed["normalised"]
 
-    @cached_property
+    @property
     def raw(self) -> Tensor:
         """``pooled`` (B, D) under dropout alone, computed once for all sites."""
-        return self._dropped(self.pooled)
+        if "raw" not in self._computed:
+            self._computed["raw"] = self._dropped(self.pooled)
+        return self._computed["raw"]
 
-    @cached_property
+    @property
     def raw_steps(self) -> tuple[Tensor, Tensor]:
         """``steps`` (B, T, D) under dropout and ``step_mask`` (B, T); without a sequence its one vector."""
         if self.steps is None or self.step_mask is None:
             return self.raw[:, None], self.present[:, None]
-        return self._dropped(self.steps), self.step_mask
+        if "steps" not in self._computed:
+            self._computed["steps"] = self._dropped(self.steps)
+        return self._computed["steps"], self.step_mask
 
     def _dropped(self, values: Tensor) -> Tensor:
         return F.dropout(values, self.dropout) if self.dropout else values

@@ -19,22 +19,33 @@ from mmadapters.adapters.family import build_adapter
 from mmadapters.adapters.naming import member_key, name_of
 from mmadapters.adapters.shared import SharedModalities
 from mmadapters.adapters.sites import Site
-from mmadapters.errors import InputError, listed
+from mmadapters.errors import ConfigurationError, InputError, listed
+
+MERGING = (
+    "Multimodal adapters cannot be merged into the encoder: what they add depends on the modalities of each example. "
+    "Keep the adapter, or call unload() to get the encoder back without it."
+)
 
 
 class MultimodalTunerLayer(nn.Module, BaseTunerLayer):
-    """What the layers have in common: blocks by adapter name, and the frozen members of an AdapterFusion."""
+    """What the layers have in common: blocks by adapter name, and the frozen members of an AdapterFusion.
+
+    Args:
+        parent: The module that this layer becomes a part of; new adapters move to the device of its parameters.
+    """
 
     adapter_layer_names = ("mmadapter_blocks", "mmadapter_members")
 
     # Of PEFT's BaseTunerLayer.
     active_adapters: list[str]
     disable_adapters: bool
+    parent: nn.Module
     set_adapter: Callable[..., None]
-    _freeze_non_trainable_peft_weights: Callable[..., None]
 
-    def __init__(self) -> None:
+    def __init__(self, parent: nn.Module) -> None:
         super().__init__()
+        # Past nn.Module, which would take the parent for a part of this layer.
+        self.__dict__["parent"] = parent
         self.mmadapter_blocks = nn.ModuleDict()
         self.mmadapter_members = nn.ModuleDict()
         self.frozen_peft_weight_names: dict[str, tuple[str, ...]] = {}
@@ -52,6 +63,7 @@ class MultimodalTunerLayer(nn.Module, BaseTunerLayer):
             self.mmadapter_members[adapter_name] = nn.ModuleDict({member_key(n): m for n, m in members.items()})
             self.frozen_peft_weight_names[adapter_name] = ("mmadapter_members",)
         self.set_adapter(self.active_adapters)
+        self._move_adapter_to_device_of_base_layer(adapter_name)
 
     def members(self, adapter_name: str) -> dict[str, nn.Module]:
         """Return the members of an AdapterFusion that are here, by name; none for another adapter."""
@@ -60,10 +72,19 @@ class MultimodalTunerLayer(nn.Module, BaseTunerLayer):
         members = cast(nn.ModuleDict, self.mmadapter_members[adapter_name])
         return {name_of(key): member for key, member in members.items()}
 
-    def set_requires_grad(self, adapter_names: Any, requires_grad: bool = True) -> None:
-        """Let adapters learn or not; the members of an AdapterFusion never do."""
-        super().set_requires_grad(adapter_names, requires_grad)
-        self._freeze_non_trainable_peft_weights(adapter_names)
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """Refuse: what an adapter adds depends on each example."""
+        raise ConfigurationError(MERGING)
+
+    def _move_adapter_to_device_of_base_layer(self, adapter_name: str, device: torch.device | None = None) -> None:
+        """Move an adapter to where the encoder is, in its own precision; PEFT calls it after loading."""
+        own = (p.device for name, p in self.parent.named_parameters() if "mmadapter_" not in name)
+        target = device or next((place for place in own if place.type != "meta"), None)
+        for container in (self.mmadapter_blocks, self.mmadapter_members):
+            if target is not None and adapter_name in container:
+                block = container[adapter_name]
+                if not any(p.device.type == "meta" for p in block.parameters()):
+                    block.to(target)
 
 
 class SharedModalityLayer(MultimodalTunerLayer):
@@ -89,14 +110,17 @@ class MultimodalAdapterLayer(MultimodalTunerLayer):
     one, so the adapter sits exactly before Add&LayerNorm and the names of the encoder's own weights do not change.
 
     Args:
+        parent: The module whose part ``base_layer`` is.
         base_layer: The module to wrap.
         site: Where it is.
         hidden_size: Width H of its output.
         context: The model's context, from which adapters read their modalities.
     """
 
-    def __init__(self, base_layer: nn.Module, site: Site, hidden_size: int, context: ModalityContext) -> None:
-        super().__init__()
+    def __init__(
+        self, parent: nn.Module, base_layer: nn.Module, site: Site, hidden_size: int, context: ModalityContext
+    ) -> None:
+        super().__init__(parent)
         self.base_layer = base_layer
         self.site = site
         self.hidden_size = hidden_size

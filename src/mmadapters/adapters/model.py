@@ -12,14 +12,14 @@ import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.other import AuxiliaryTrainingWrapper
-from torch import Tensor, nn
+from torch import nn
 
 from mmadapters.adapters.composition import ATTENTION, GATED
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.adapters.context import ForwardState, GateRequest, ModalityContext, keep_context_in_checkpoints
 from mmadapters.adapters.heads import declare_head
 from mmadapters.adapters.inputs import check_names
-from mmadapters.adapters.layer import MultimodalAdapterLayer, MultimodalTunerLayer, SharedModalityLayer
+from mmadapters.adapters.layer import MERGING, MultimodalAdapterLayer, MultimodalTunerLayer, SharedModalityLayer
 from mmadapters.adapters.preparation import BASE, FeatureBatch, prepare_adapter, rows_by_adapter
 from mmadapters.adapters.sites import Site, SiteMap, chosen_layers, find_sites, unite_sites
 from mmadapters.adapters.summary import AdapterSummary, summarise
@@ -137,24 +137,21 @@ class MultimodalAdapterModel(BaseTuner):
         current_key: str,
     ) -> None:
         config, site_map = self.peft_config[adapter_name], self.site_maps[adapter_name]
-        weight = next((p for p in parent.parameters() if p.device.type != "meta"), None)
         if not hasattr(self.model, SHARED):
             # Not earlier: with a PEFT layer in it, PEFT would not take the encoder for one to be frozen.
-            setattr(self.model, SHARED, SharedModalityLayer())
+            setattr(self.model, SHARED, SharedModalityLayer(self.model))
             self._shared.set_adapter(self.active_adapters)
         if adapter_name not in self._shared.mmadapter_blocks:
             self._shared.update_layer(adapter_name, config)
-            _follow(self._shared, adapter_name, weight)
         site = site_map.by_path[current_key]
         if isinstance(target, MultimodalAdapterLayer):
             layer = target
         else:
-            layer = MultimodalAdapterLayer(target, site, site_map.hidden_size, self.context)
+            layer = MultimodalAdapterLayer(parent, target, site, site_map.hidden_size, self.context)
             layer.train(target.training)
             layer.set_adapter(self.active_adapters)
             setattr(parent, target_name, layer)
         layer.update_layer(adapter_name, config, site_map.members_at(site))
-        _follow(layer, adapter_name, weight)
 
     def _replace_module(self, parent: nn.Module, child_name: str, new_module: nn.Module, child: nn.Module) -> None:
         setattr(parent, child_name, new_module)
@@ -170,10 +167,7 @@ class MultimodalAdapterModel(BaseTuner):
 
     def _unload_and_optionally_merge(self, merge: bool = True, *args: Any, **kwargs: Any) -> nn.Module:
         if merge:
-            raise ConfigurationError(
-                "Multimodal adapters cannot be merged into the encoder: what they add depends on the modalities of "
-                "each example. Keep the adapter, or call unload() to get the encoder back without it."
-            )
+            raise ConfigurationError(MERGING)
         for hook in self._hooks:
             hook.remove()
         delattr(self.model, SHARED)
@@ -190,7 +184,7 @@ class MultimodalAdapterModel(BaseTuner):
         if adapter_names is None:
             yield
             return
-        _check_adapter_names(adapter_names, list(self.peft_config), self.model.training)
+        _check_adapter_names(adapter_names, list(self.site_maps), self.model.training)
         handles = [
             module.register_forward_pre_hook(
                 lambda _, args, kwargs: (args, {**kwargs, "adapter_names": list(adapter_names)}), with_kwargs=True
@@ -299,15 +293,6 @@ def _site_map(model: nn.Module, config: MultimodalAdapterConfig) -> SiteMap:
             f"in each place. Use fusion='{ATTENTION}'."
         )
     return unite_sites(members)
-
-
-def _follow(layer: MultimodalTunerLayer, adapter_name: str, weight: Tensor | None) -> None:
-    """Move a new adapter to the device of the encoder, unless it is to stay without memory."""
-    for container in (layer.mmadapter_blocks, layer.mmadapter_members):
-        if adapter_name in container and weight is not None:
-            block = container[adapter_name]
-            if not any(p.device.type == "meta" for p in block.parameters()):
-                block.to(weight.device)
 
 
 def _check_adapter_names(adapter_names: Any, known: list[str], training: bool) -> None:
