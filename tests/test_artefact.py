@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import subprocess
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from mmadapters.adapters.adapter_fusion import add_adapter_fusion
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.artefact import Artefact, artefact_bytes, load_artefact, save_artefact, weights_digest
 from mmadapters.backbones import load_encoder, load_tokenizer
@@ -99,6 +101,25 @@ def test_what_is_saved(artefact: Artefact, tmp_path: Path) -> None:
     assert (loaded.labels, loaded.batch_size, loaded.metrics) == (["a", "b", "c"], 2, {"test": {"micro_f1": 0.5}})
 
 
+def test_only_the_modalities_that_the_adapter_reads_are_kept(artefact: Artefact, tmp_path: Path) -> None:
+    config = MultimodalAdapterConfig(bottleneck_size=8)
+    model = build_model(artefact.preprocessor, artefact.settings, config).eval()
+    text_only = Artefact(model, artefact.preprocessor, artefact.settings)
+    assert [modality.name for modality in artefact.preprocessor.modalities] == ["clip", "table"]
+    assert text_only.preprocessor.schema.input_columns == ("plot",)
+    assert text_only.collator.modalities == []
+    plots = ROWS[["plot"]]
+    expected = text_only.preprocessor.transform(ROWS, with_labels=False)[2]
+    folder = save_artefact(text_only, tmp_path / "model")
+    assert load_artefact(folder).preprocessor.transform(plots, with_labels=False)[2] == expected
+    file = folder / "pipeline.json"
+    pipeline = json.loads(file.read_text())
+    assert pipeline["preprocessor"]["modalities"] == []
+    pipeline["preprocessor"] = artefact.preprocessor.to_dict()
+    file.write_text(json.dumps(pipeline))
+    assert load_artefact(folder).preprocessor.transform(plots, with_labels=False)[2] == expected
+
+
 def test_saving_again_replaces_an_artefact_and_nothing_else(artefact: Artefact, tmp_path: Path) -> None:
     folder = save_artefact(artefact, tmp_path / "model")
     (folder / "stale.txt").write_text("old")
@@ -152,3 +173,28 @@ def test_broken_artefacts(artefact: Artefact, tmp_path: Path, tiny_backbone: Pat
 def test_the_digest_is_that_of_the_encoder_alone(artefact: Artefact, tiny_backbone: Path) -> None:
     adapted = artefact.model.get_base_model().encoder
     assert weights_digest(adapted) == weights_digest(load_encoder(str(tiny_backbone)))
+
+
+def test_one_of_several_adapters_is_an_artefact_of_its_own(artefact: Artefact, tmp_path: Path) -> None:
+    model = copy.deepcopy(artefact.model)
+    clip, table = artefact.preprocessor.modalities
+    own = {"bottleneck_size": 8, "task_type": "SEQ_CLS"}
+    model.add_adapter("clip", MultimodalAdapterConfig(modalities=[clip], labels=["x", "y"], **own))
+    model.add_adapter("table", MultimodalAdapterConfig(modalities=[table], **own))
+    add_adapter_fusion(model, "fused", ["clip", "table"], labels=["p", "q", "r", "s"])
+    for name, labels, files in (("fused", ["p", "q", "r", "s"], ["clip", "table"]), ("clip", ["x", "y"], ["clip"])):
+        model.set_adapter(name)
+        saved = Artefact(model.eval(), artefact.preprocessor, artefact.settings, batch_size=2)
+        folder = save_artefact(saved, tmp_path / name)
+        assert not [path for path in folder.iterdir() if path.is_dir()]
+        loaded = load_artefact(folder)
+        assert loaded.labels == saved.labels == labels
+        assert [modality.name for modality in loaded.preprocessor.modalities] == files
+        assert np.array_equal(logits(loaded), logits(saved))
+    assert "fuses `clip`, `table`" in (tmp_path / "fused" / "README.md").read_text()
+
+
+def test_a_file_in_the_way_is_named(artefact: Artefact, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(ArtefactError, match="out' is a file, so '.*model' cannot be a folder"):
+        save_artefact(artefact, tmp_path / "out" / "model")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from transformers import AutoConfig, BertTokenizer
 
 from mmadapters.backbones import load_encoder, load_tokenizer, resolve_backbone
 from mmadapters.errors import ConfigurationError, MissingDependencyError
@@ -34,3 +35,12 @@ def test_a_local_folder(tiny_backbone: Path) -> None:
 def test_a_name_that_is_nothing(load) -> None:
     with pytest.raises(ConfigurationError, match=r"backbone 'no/such-model'. Accepted are an alias \(minilm\)"):
         load("no/such-model")
+
+
+@pytest.mark.parametrize(("model_type", "expected"), [("bert", 40), ("roberta", 38), ("modernbert", 40)])
+def test_a_tokenizer_is_limited_to_the_encoder_s_positions(
+    tiny_backbone: Path, tmp_path: Path, model_type: str, expected: int
+) -> None:
+    AutoConfig.for_model(model_type, max_position_embeddings=40, pad_token_id=1).save_pretrained(tmp_path)
+    BertTokenizer(vocab=str(tiny_backbone / "vocab.txt")).save_pretrained(tmp_path)
+    assert load_tokenizer(str(tmp_path)).model_max_length == expected

@@ -108,7 +108,8 @@ def test_a_run_as_documented(document: str, movies: Path, tiny_backbone: Path, c
     lines = [line for block in blocks(document, "console") for line in block.splitlines()]
     lines = [line for line in lines if line.startswith("mmadapters ") and not line.startswith("mmadapters demo")]
     assert [line.split()[1] for line in lines] == ["train", "evaluate", "predict", "info"]
-    tiny = ["--set", f"model.backbone={tiny_backbone}", "--set", "training.num_train_epochs=1"]
+    changes = [f"model.backbone={tiny_backbone}", "data.max_length=64", "training.num_train_epochs=1"]
+    tiny = [part for change in changes for part in ("--set", change)]
     outputs = {}
     for line in lines:
         verb = line.split()[1]

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from types import ModuleType
 
 _PEFT = "peft"
@@ -15,7 +14,7 @@ _REGISTER = "mmadapters.adapters.register"
 
 
 class _RegisteringLoader(Loader):
-    """Runs PEFT's own loader and then registers the method."""
+    """Runs PEFT's own loader, registers the method, and ends the waiting."""
 
     def __init__(self, loader: Loader) -> None:
         self.loader = loader
@@ -29,20 +28,26 @@ class _RegisteringLoader(Loader):
         module.__loader__ = self.loader
         self.loader.exec_module(module)
         importlib.import_module(_REGISTER)
+        # A new list: another thread may be going through the old one, and would skip a finder.
+        sys.meta_path = [finder for finder in sys.meta_path if not isinstance(finder, _PeftFinder)]
 
 
 class _PeftFinder(MetaPathFinder):
-    """Waits for the import of PEFT, once."""
+    """Waits for the import of PEFT, however often PEFT is only looked for before.
+
+    It asks the finders behind it, as the import system would, so that it never comes upon itself.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname != _PEFT:
             return None
-        if self in sys.meta_path:
-            sys.meta_path.remove(self)
-        spec = find_spec(_PEFT)
-        if spec is not None and spec.loader is not None:
+        finders = list(sys.meta_path)
+        behind = finders[finders.index(self) + 1 :] if self in finders else []
+        specs = (finder.find_spec(fullname, path, target) for finder in behind if hasattr(finder, "find_spec"))
+        spec = next((spec for spec in specs if spec is not None), None)
+        if spec is not None and spec.loader is not None and not isinstance(spec.loader, _RegisteringLoader):
             spec.loader = _RegisteringLoader(spec.loader)
         return spec
 

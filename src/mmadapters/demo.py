@@ -82,7 +82,7 @@ class DemoResult:
 
     Attributes:
         methods: The rows of the table.
-        gates: Mean gates of the multimodal adapter on the test split.
+        gates: Mean gates of the multimodal adapter on the test split, or None where its fusion has no gates.
         n_train: Rows of the training split.
         n_validation: Rows of the validation split.
         n_test: Rows of the test split.
@@ -90,10 +90,12 @@ class DemoResult:
         seed: Of split, initialisation and order.
         artefact: Folder of the multimodal adapter.
         test_rows: The test movies, as a file that ``mmadapters predict`` reads.
+        logits_sha256: Of the logits that the trained multimodal adapter gave for ``test_rows`` before it was loaded
+            from disk.
     """
 
     methods: list[MethodResult]
-    gates: GateMeans
+    gates: GateMeans | None
     n_train: int
     n_validation: int
     n_test: int
@@ -101,6 +103,7 @@ class DemoResult:
     seed: int
     artefact: Path
     test_rows: Path
+    logits_sha256: str
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``."""
@@ -111,7 +114,8 @@ class DemoResult:
             "n_test": self.n_test,
             "labels": self.labels,
             "seed": self.seed,
-            "mean_gates": {
+            "mean_gates": self.gates
+            and {
                 "gates": self.gates.names,
                 "layers": self.gates.layers,
                 "values": [[None if np.isnan(v) else float(v) for v in row] for row in self.gates.by_layer],
@@ -154,19 +158,21 @@ def run_demo(options: DemoOptions) -> DemoResult:
     linear = _linear_baselines(options, frames)
     text_only, text_only_row = _train_adapter(options, frames, TEXT_ONLY, ())
     artefact, multimodal_row = _train_adapter(options, frames, MULTIMODAL, MODALITIES)
+    gates = _mean_gates(artefact, frames["test"])
+    test_rows = options.output_dir / TEST_ROWS
+    write_text_atomically(test_rows, frames["test"].to_json(orient="records", lines=True, force_ascii=False))
     result = DemoResult(
         methods=[*linear, text_only_row, multimodal_row],
-        gates=_mean_gates(artefact, frames["test"]),
+        gates=gates,
         n_train=len(frames["train"]),
         n_validation=len(frames["validation"]),
         n_test=len(frames["test"]),
         labels=artefact.labels,
         seed=options.seed,
-        artefact=_folder(options, MULTIMODAL),
-        test_rows=options.output_dir / TEST_ROWS,
+        artefact=artefact_folder(options.output_dir, MULTIMODAL),
+        test_rows=test_rows,
+        logits_sha256=_logits_sha256(artefact, test_rows),
     )
-    rows = frames["test"].to_json(orient="records", lines=True, force_ascii=False)
-    write_text_atomically(result.test_rows, rows)
     write_json_atomically(options.output_dir / "metrics.json", result.to_dict())
     return result
 
@@ -196,7 +202,7 @@ def _train_adapter(
     artefact = Artefact(fitted.model, preprocessor, options.model, batch_size=arguments.per_device_eval_batch_size)
     reports = {split: _evaluate(artefact, data[split]) for split in ("validation", "test")}
     artefact = replace(artefact, metrics={split: report.values for split, report in reports.items()})
-    folder = save_artefact(artefact, _folder(options, method))
+    folder = save_artefact(artefact, artefact_folder(options.output_dir, method))
     return artefact, MethodResult(
         method=method,
         modalities=[TEXT, *(modality.name for modality in modalities)],
@@ -252,24 +258,28 @@ def _evaluate(artefact: Artefact, data: MultimodalDataset) -> MetricsReport:
     return evaluate(predictions, data, PROBLEM_TYPE, artefact.labels)
 
 
-def _mean_gates(artefact: Artefact, frame: pd.DataFrame) -> GateMeans:
+def _mean_gates(artefact: Artefact, frame: pd.DataFrame) -> GateMeans | None:
+    tuner = artefact.model.base_model
+    if not tuner.gate_names:
+        return None
     data = artefact.preprocessor.transform(frame)
     predictions = predict(
         artefact.model, data, artefact.collator, PROBLEM_TYPE, batch_size=artefact.batch_size, output_gates=True
     )
-    return gate_means(predictions, data, artefact.model.base_model.site_layers)
+    return gate_means(predictions, data, tuner.site_layers, tuner.gate_names)
 
 
 def _shown(report: MetricsReport) -> dict[str, float]:
     return {name: report.values[name] for name in ("micro_average_precision", "macro_average_precision", "micro_f1")}
 
 
-def _folder(options: DemoOptions, method: str) -> Path:
-    return options.output_dir / method.replace(" ", "-")
+def artefact_folder(output_dir: Path, method: str) -> Path:
+    """Return where the artefact of a method goes, ``TEXT_ONLY`` or ``MULTIMODAL``."""
+    return output_dir / method.replace(" ", "-")
 
 
 def check_reload(result: DemoResult) -> None:
-    """Predict the test movies in a new process and compare the logits bit for bit.
+    """Predict the test movies in a new process, from what is on disk, and compare with the trained model bit for bit.
 
     Args:
         result: Of ``run_demo``; its artefact and test rows are on disk.
@@ -277,16 +287,20 @@ def check_reload(result: DemoResult) -> None:
     Raises:
         ArtefactError: If the process fails or any number differs.
     """
-    here = logits_digest(result.artefact, result.test_rows)
     code = (
         "import sys; from pathlib import Path; from mmadapters.demo import logits_digest; "
         "print(logits_digest(Path(sys.argv[1]), Path(sys.argv[2])))"
     )
     command = [sys.executable, "-c", code, str(result.artefact), str(result.test_rows)]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
-    there = process.stdout.strip().splitlines()[-1:] or [process.stderr.strip()[-500:]]
-    if process.returncode or there[0] != here:
-        raise ArtefactError(f"'{result.artefact}' predicts otherwise in a new process: {there[0]} instead of {here}.")
+    if process.returncode:
+        raise ArtefactError(f"'{result.artefact}' cannot be used in a new process: {process.stderr.strip()[-500:]}")
+    there = (process.stdout.strip().splitlines() or ["nothing"])[-1]
+    if there != result.logits_sha256:
+        raise ArtefactError(
+            f"'{result.artefact}' predicts otherwise in a new process than when it was trained: {there} instead of "
+            f"{result.logits_sha256}."
+        )
 
 
 def logits_digest(folder: Path, rows: Path) -> str:
@@ -296,7 +310,12 @@ def logits_digest(folder: Path, rows: Path) -> str:
         folder: Of the artefact.
         rows: CSV, JSONL or Parquet.
     """
-    artefact = load_artefact(folder)
+    return _logits_sha256(load_artefact(folder), rows)
+
+
+def _logits_sha256(artefact: Artefact, rows: Path) -> str:
+    """Return the digest for a model, which is moved to the CPU: another device gives other last digits."""
+    model = artefact.model.to("cpu")
     data = artefact.preprocessor.transform(read_rows(rows), with_labels=False)
-    predictions = predict(artefact.model, data, artefact.collator, PROBLEM_TYPE, batch_size=artefact.batch_size)
+    predictions = predict(model, data, artefact.collator, PROBLEM_TYPE, batch_size=artefact.batch_size)
     return hashlib.sha256(predictions.logits.tobytes()).hexdigest()

@@ -94,6 +94,24 @@ def test_state_survives_json_and_gives_the_same_data_set(tmp_path):
             np.testing.assert_array_equal(features, other[row]["modality_features"][name])
 
 
+def test_a_preprocessor_for_fewer_modalities_asks_for_fewer_columns(tmp_path):
+    frame = movies(tmp_path)
+    whole = Preprocessor.fit(frame, SCHEMA, tiny_tokenizer(), max_length=5)
+    fewer = whole.restricted_to(["poster", "facts"])
+    assert fewer.schema.input_columns == ("title", "year", "country", "poster")
+    assert [modality.name for modality in fewer.modalities] == ["facts", "poster"]
+    again = Preprocessor.from_dict(json.loads(json.dumps(fewer.to_dict())), tiny_tokenizer())
+    one, other = whole.transform(frame), again.transform(frame[["title", "year", "country", "poster", "genres"]])
+    for row in range(4):
+        assert other[row]["input_ids"] == one[row]["input_ids"]
+        assert list(other[row]["modality_features"]) == ["facts", "poster"]
+        for name, features in other[row]["modality_features"].items():
+            np.testing.assert_array_equal(features, one[row]["modality_features"][name])
+    np.testing.assert_array_equal(one.labels, other.labels)
+    assert whole.schema == SCHEMA
+    assert whole.restricted_to([]).modalities == []
+
+
 def test_without_labels():
     frame = pd.DataFrame({"t": ["a", "bad"], "y": ["u", "v"]})
     labelled = Preprocessor.fit(frame, DatasetSchema("t", "y"), tiny_tokenizer())

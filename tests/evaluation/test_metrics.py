@@ -15,6 +15,7 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from mmadapters.errors import DataError
 from mmadapters.evaluation.metrics import (
+    METRIC_NAMES,
     MetricsReport,
     compute_metrics,
     multi_label_metrics,
@@ -465,3 +466,13 @@ def test_probabilities_of_classes_sum_to_1_whatever_is_added_to_all_logits(
     scores = scores_from_logits(np.array(logits), SINGLE)
     np.testing.assert_allclose(scores.sum(axis=1), 1.0, rtol=1e-12)
     np.testing.assert_allclose(scores_from_logits(np.array(logits) + shift, SINGLE), scores, rtol=1e-9)
+
+
+@pytest.mark.parametrize("problem_type", METRIC_NAMES)
+def test_every_metric_that_is_named_is_computed(problem_type: str) -> None:
+    scores, targets, labels = {
+        "multi_label_classification": (np.eye(3), np.eye(3), list("abc")),
+        "single_label_classification": (np.eye(3), np.arange(3), list("abc")),
+        "regression": (np.arange(3.0), np.arange(3.0), []),
+    }[problem_type]
+    assert set(compute_metrics(problem_type, scores, targets, labels).values) == set(METRIC_NAMES[problem_type])

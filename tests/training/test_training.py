@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
 
@@ -11,17 +12,21 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
+from torch import nn
+from transformers import TrainerCallback
 
+from mmadapters.adapters.adapter_fusion import add_adapter_fusion
 from mmadapters.adapters.config import MultimodalAdapterConfig
+from mmadapters.artefact import Artefact, load_artefact, save_artefact
 from mmadapters.backbones import load_tokenizer
 from mmadapters.classifier import TextClassifier
 from mmadapters.data.collator import MultimodalCollator
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.data.schema import DatasetSchema, TabularColumns, VectorColumn
-from mmadapters.errors import ConfigurationError
+from mmadapters.errors import ConfigurationError, DataError
 from mmadapters.evaluation.evaluator import evaluate, gate_means, predict
 from mmadapters.training.arguments import MultimodalTrainingArguments
-from mmadapters.training.fit import ModelSettings, build_model, fit
+from mmadapters.training.fit import ModelSettings, build_model, fit, position_limit
 from mmadapters.training.losses import inverse_frequency_weights
 from mmadapters.training.trainer import MultimodalAdapterTrainer, parameter_groups
 
@@ -260,12 +265,80 @@ def test_a_model_of_the_wrong_modalities_is_refused(data, tiny_backbone: Path) -
         build_model(preprocessor, settings_for(tiny_backbone), wrong)
 
 
+@pytest.mark.parametrize("max_length", [65, 512])
+def test_texts_longer_than_the_encoder_takes_are_refused(tiny_backbone: Path, max_length: int) -> None:
+    longest = Preprocessor.fit(rows(9), SCHEMA, load_tokenizer(str(tiny_backbone)), max_length=64)
+    build_model(longest, settings_for(tiny_backbone), adapter(longest))
+    longer = Preprocessor.fit(rows(9), SCHEMA, load_tokenizer(str(tiny_backbone)), max_length=max_length)
+    with pytest.raises(ConfigurationError, match=rf"max_length={max_length} tokens, .* positions for 64\. Set max_len"):
+        build_model(longer, settings_for(tiny_backbone), adapter(longer))
+
+
+def test_the_positions_of_an_encoder() -> None:
+    def encoder(**embeddings: nn.Module) -> nn.Module:
+        return nn.Sequential(nn.ModuleDict(embeddings))
+
+    assert position_limit(encoder(word_embeddings=nn.Embedding(99, 4), position_embeddings=nn.Embedding(7, 4))) == 7
+    assert position_limit(encoder(position_embeddings=nn.Embedding(514, 4, padding_idx=1))) == 512
+    assert position_limit(encoder(word_embeddings=nn.Embedding(99, 4))) is None
+
+
+# With one step the weights are large but finite, and it is the outputs that are no numbers.
+@pytest.mark.parametrize("options", [{}, {"max_steps": 1, "warmup_steps": 0}])
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_training_that_diverges_is_an_error(data, tiny_backbone: Path, validated: bool, options: dict) -> None:
+    preprocessor, train, validation = data
+    with pytest.raises(
+        ConfigurationError,
+        match=r"diverged in epoch 1: .* learning_rate=1e\+30 was given; lower it \(the default is 0\.0",
+    ):
+        fit(
+            preprocessor,
+            train,
+            validation if validated else None,
+            settings=settings_for(tiny_backbone),
+            adapter=adapter(preprocessor),
+            arguments=arguments(learning_rate=1e30, **options),
+        )
+
+
+class SkippedStep(TrainerCallback):
+    """Logs what mixed precision does of a step whose gradients overflow."""
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        state.log_history.append({"grad_norm": float("inf"), "loss": 0.5, "step": 3})
+
+
+def test_what_is_returned_of_mixed_precision_is_what_is_loaded_again(data, tiny_backbone: Path, tmp_path: Path) -> None:
+    preprocessor, train, validation = data
+    settings = settings_for(tiny_backbone)
+    result = fit(
+        preprocessor,
+        train,
+        validation,
+        settings=settings,
+        adapter=adapter(preprocessor),
+        arguments=arguments(num_train_epochs=1, bf16=True),
+        callbacks=[SkippedStep()],
+    )
+    artefact = Artefact(result.model, preprocessor, settings)
+    again = load_artefact(save_artefact(artefact, tmp_path / "model"))
+    first, second = (
+        predict(a.model, validation, a.collator, a.problem_type, batch_size=8).logits for a in (artefact, again)
+    )
+    np.testing.assert_array_equal(first, second)
+    assert result.log[-1] == {"grad_norm": None, "loss": 0.5, "step": 3}
+    json.dumps(result.log, allow_nan=False)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"remove_unused_columns": True}, "would drop the modalities"),
         ({"head_learning_rate_multiplier": 0}, "head_learning_rate_multiplier=0 must be above 0"),
         ({"early_stopping_patience": 0}, "early_stopping_patience=0 must be at least 1"),
+        ({"num_train_epochs": 0}, "num_train_epochs=0 must be above 0"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0 must be 0 or more"),
         ({"per_device_eval_batch_size": 0}, "per_device_eval_batch_size=0 must be at least 1"),
         ({"gradient_accumulation_steps": -1}, "gradient_accumulation_steps=-1 must be at least 1"),
         ({"seed": -1}, "seed=-1 must be at least 0 and at most 4294967295"),
@@ -328,3 +401,47 @@ def test_gate_means_leave_missing_examples_out(data, tiny_backbone: Path) -> Non
     expected = predictions.gates[present][:, 2:4, 1].mean()
     assert means.by_layer[1, 1] == pytest.approx(expected, abs=1e-6)
     assert (predictions.gates[~present][:, :, 1] == 0).all()
+
+
+def test_gate_means_of_an_adapter_fusion_are_its_members(data, tiny_backbone: Path) -> None:
+    preprocessor, train, _ = data
+    poster, table = preprocessor.modalities
+    model = build_model(preprocessor, settings_for(tiny_backbone), adapter(preprocessor))
+    model.add_adapter("one", MultimodalAdapterConfig(modalities=[poster], bottleneck_size=8, task_type="SEQ_CLS"))
+    model.add_adapter("two", MultimodalAdapterConfig(modalities=[table], bottleneck_size=8, task_type="SEQ_CLS"))
+    add_adapter_fusion(model, "fused", ["one", "two"])
+    collator = MultimodalCollator(preprocessor.tokenizer, preprocessor.modalities)
+    predictions = predict(model, train, collator, "multi_label_classification", output_gates=True)
+    means = gate_means(predictions, train, model.base_model.site_layers, model.base_model.gate_names)
+    assert means.names == ["one", "two"]
+    assert means.by_layer.sum(axis=1) == pytest.approx([1.0, 1.0], abs=1e-5)
+    with pytest.raises(DataError, match="hold 2 gates a site, the names are 'text', 'poster', 'table'"):
+        gate_means(predictions, train, model.base_model.site_layers)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"metric_for_best_model": "micro_average_precison"}, r"no metric of multi.*Did you mean 'micro_average_prec"),
+        ({"metric_for_best_model": "rmse"}, r"'rmse' is no metric of multi_label_classification"),
+    ],
+)
+def test_a_metric_that_is_never_computed_is_refused_before_training(
+    data, tiny_backbone: Path, options: dict, message: str
+) -> None:
+    preprocessor, train, validation = data
+    with pytest.raises(ConfigurationError, match=message):
+        fit(
+            preprocessor,
+            train,
+            validation,
+            settings=settings_for(tiny_backbone),
+            adapter=adapter(preprocessor),
+            arguments=arguments(**options),
+        )
+
+
+def test_the_best_epoch_may_be_chosen_by_the_loss() -> None:
+    named = arguments(metric_for_best_model="loss")
+    named.for_run("multi_label_classification", has_validation=True)
+    assert (named.metric_for_best_model, named.greater_is_better) == ("loss", False)

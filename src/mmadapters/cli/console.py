@@ -9,9 +9,11 @@ from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-OUT = Console(highlight=False)
-ERR = Console(stderr=True, highlight=False)
+# What is printed holds labels, paths and column names: nothing in it is read as rich's markup.
+OUT = Console(markup=False, emoji=False, highlight=False)
+ERR = Console(markup=False, emoji=False, highlight=False, stderr=True)
 
 
 def prepare_libraries(progress: bool) -> bool:
@@ -32,7 +34,7 @@ def prepare_libraries(progress: bool) -> bool:
 
 def step(message: str) -> None:
     """Tell on standard error what is being done."""
-    ERR.print(f"[dim]·[/dim] {message}", soft_wrap=True)
+    ERR.print(Text.assemble(("·", "dim"), f" {message}"), soft_wrap=True)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], footer: str = "") -> None:
@@ -50,11 +52,11 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     for row in rows:
         table.add_row(*row)
     # Without a terminal nothing is known of the width, and a table that is cut helps nobody.
-    console = OUT if OUT.is_terminal else Console(width=140, highlight=False)
-    console.print(title, style="bold", markup=False)
+    console = OUT if OUT.is_terminal else Console(markup=False, emoji=False, highlight=False, width=140)
+    console.print(title, style="bold")
     console.print(table)
     if footer:
-        console.print(footer, style="dim", markup=False)
+        console.print(footer, style="dim")
 
 
 def file_size(size: int) -> str:

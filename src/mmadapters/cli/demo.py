@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmadapters.cli.settings import load_settings, to_yaml
+from mmadapters.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mmadapters.demo import DemoResult
@@ -24,37 +25,46 @@ def demo(
     """Train text-only and multimodal adapters on MovieLens-100k and compare them with logistic regression."""
     from mmadapters.cli.run_config import DemoConfig
 
-    settings = load_settings(DemoConfig, None, [f"output_dir={output_dir}", f"seed={seed}", *(overrides or [])])
+    settings = load_settings(DemoConfig, None, overrides or [])
 
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
+    from mmadapters.artefact import check_may_be_written
     from mmadapters.cli.console import ERR, prepare_libraries, step
-    from mmadapters.cli.options import check_adapter_options, training_arguments
-    from mmadapters.demo import MODALITIES, DemoOptions, check_reload, run_demo
+    from mmadapters.cli.options import check_adapter_options, coerce_training
+    from mmadapters.demo import MODALITIES, MULTIMODAL, TEXT_ONLY, DemoOptions, artefact_folder, check_reload, run_demo
     from mmadapters.files import write_text_atomically
     from mmadapters.training.fit import ModelSettings
 
     shown = prepare_libraries(progress)
-    check_adapter_options(settings.adapter, [column.name for column in MODALITIES])
-    training_arguments(settings.training, seed=seed, progress=shown)
-    output = Path(settings.output_dir)
+    adapter = check_adapter_options(settings.adapter, [column.name for column in MODALITIES])
+    if adapter.get("fusion") == "none":
+        raise ConfigurationError(
+            "adapter.fusion=none was set, but the demonstration trains the text-only adapter beside one that reads "
+            "modalities. Leave it out, or choose a fusion for the latter."
+        )
+    for method in (TEXT_ONLY, MULTIMODAL):
+        check_may_be_written(artefact_folder(output_dir, method))
+    training = coerce_training(settings.training, seed=seed, progress=shown)
     result = run_demo(
         DemoOptions(
-            output_dir=output,
-            seed=settings.seed,
+            output_dir=output_dir,
+            seed=seed,
             model=ModelSettings(**asdict(settings.model)),
-            adapter=settings.adapter,
-            training={**settings.training, "disable_tqdm": not shown},
+            adapter=adapter,
+            training=training,
             report=step,
         )
     )
-    write_text_atomically(output / "config.resolved.yaml", to_yaml(settings))
+    resolved = replace(settings, output_dir=str(output_dir), seed=seed)
+    write_text_atomically(output_dir / "config.resolved.yaml", to_yaml(resolved))
     print_result(result)
     step("Loading the artefact in a new process and predicting the test movies again")
     check_reload(result)
     ERR.print(f"The same predictions, bit for bit. Artefact: {result.artefact}", markup=False)
     ERR.print(
-        f"Try: mmadapters predict {result.artefact} {result.test_rows} -o {output / 'predictions.csv'}", markup=False
+        f"Try: mmadapters predict {result.artefact} {result.test_rows} -o {output_dir / 'predictions.csv'}",
+        markup=False,
     )
 
 
@@ -87,6 +97,8 @@ def print_result(result: DemoResult) -> None:
         f"{result.seed}. Epoch and C were chosen on the validation movies; F1 at a probability of 0.5.",
     )
     gates = result.gates
+    if gates is None:
+        return
     print_table(
         "Mean gate by layer (multimodal adapter, test movies)",
         ["layer", *gates.names],

@@ -11,41 +11,40 @@ import typer
 
 def info(
     model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    backbone: Annotated[str | None, typer.Option(help="Where the backbone is, if not under its saved name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a saved model is: backbone, labels, modalities, parameters, size."""
+    from rich.text import Text
+
     from mmadapters.cli.console import OUT, prepare_libraries
 
     prepare_libraries(progress=False)
-    described = describe(model)
+    described = describe(model, backbone)
     if as_json:
         typer.echo(json.dumps(described, indent=2, ensure_ascii=False))
         return
     for name, value in described.items():
         if isinstance(value, dict):
-            OUT.print(f"[bold]{name}[/bold]")
+            OUT.print(name, style="bold")
             for key, entry in value.items():
-                OUT.print(f"  {key}: {entry}", markup=False)
+                OUT.print(f"  {key}: {entry}")
         else:
-            OUT.print(f"[bold]{name}[/bold]: ", end="")
-            OUT.print(str(value), markup=False)
+            OUT.print(Text.assemble((name, "bold"), f": {value}"))
 
 
-def describe(folder: Path) -> dict[str, Any]:
+def describe(folder: Path, backbone: str | None = None) -> dict[str, Any]:
     """Return what ``mmadapters info`` prints, as plain values.
 
     Args:
         folder: Of a saved model.
+        backbone: Where the backbone is, if not under its saved name.
     """
     from mmadapters.artefact import artefact_bytes, load_artefact
 
-    artefact = load_artefact(folder)
+    artefact = load_artefact(folder, backbone)
     config = artefact.model.active_peft_config
-    parameters = dict(artefact.model.named_parameters())
-    adapters = sum(p.numel() for name, p in parameters.items() if ".mmadapter_" in name)
-    head = sum(p.numel() for name, p in parameters.items() if ".modules_to_save." in name)
-    encoder = sum(p.numel() for name, p in artefact.model.get_base_model().encoder.named_parameters())
-    encoder -= adapters
+    summary = artefact.model.base_model.adapter_summary()
     return {
         "folder": str(folder),
         "backbone": artefact.settings.backbone,
@@ -55,13 +54,14 @@ def describe(folder: Path) -> dict[str, Any]:
         "modalities": {modality.name: f"{modality.kind}, {modality.feature_dim} wide" for modality in config.modalities}
         or "none",
         "fusion": config.fusion,
+        **({"members": ", ".join(summary.members)} if summary.members else {}),
         "bottleneck": config.bottleneck_size,
-        "sites": len(artefact.model.base_model.site_layers),
+        "sites": f"{summary.sites}, in layers {', '.join(map(str, summary.layers))}",
         "pooling, head": f"{artefact.settings.pooling}, {artefact.settings.head}",
         "parameters": {
-            "backbone, frozen": f"{encoder:,}",
-            "adapters": f"{adapters:,} ({adapters / encoder:.2%} of the backbone)",
-            "head": f"{head:,} ({head / encoder:.2%})",
+            "backbone, frozen": f"{summary.backbone:,}",
+            "adapters": f"{summary.adapters:,} ({summary.share:.2%} of the backbone)",
+            **{part: f"{count:,} ({count / summary.backbone:.2%})" for part, count in summary.parameters.items()},
         },
         "size on disk": f"{artefact_bytes(folder):,} bytes",
         "measured": {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from mmadapters import __version__
 from mmadapters.cli import demo, evaluate, info, predict, train
@@ -14,8 +15,21 @@ from mmadapters.errors import MMAdaptersError
 EXIT_ERROR = 2
 EXIT_INTERRUPTED = 130
 
+
+class _Verbs(TyperGroup):
+    """The verbs. Typer would end an interrupt without a word, so it is caught before Typer sees it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            typer.secho("\ninterrupted: nothing was left half-written.", fg="yellow", err=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
 app = typer.Typer(
     name="mmadapters",
+    cls=_Verbs,
     help="Teach a frozen text encoder to use images, video, audio and tables, by small gated adapters inside it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -44,12 +58,12 @@ def options(
 
 
 def main() -> None:
-    """Run the command line; an error of the library is one message on standard error and exit status 2."""
+    """Run the command line.
+
+    An error of the library is one message on standard error and exit status 2, an interrupt a line and status 130.
+    """
     try:
         app()
     except MMAdaptersError as error:
         typer.secho(f"error: {error}", fg="red", err=True)
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        typer.secho("\ninterrupted: nothing was left half-written.", fg="yellow", err=True)
-        sys.exit(EXIT_INTERRUPTED)

@@ -30,17 +30,21 @@ NOT_FOR_ADAPTER = (
 NOT_FOR_TRAINING = ("seed", "remove_unused_columns", "label_names")
 
 
-def check_adapter_options(options: Mapping[str, Any], modality_names: Iterable[str]) -> None:
+def check_adapter_options(options: Mapping[str, Any], modality_names: Iterable[str]) -> dict[str, Any]:
     """Check the section ``adapter`` before the rows are read, when no modality's width is known.
 
     Args:
         options: The section.
         modality_names: Of the modalities that the data will have.
 
+    Returns:
+        The section with its values brought to their types.
+
     Raises:
         ConfigurationError: If a key is unknown or a value cannot be used.
     """
     adapter_config(options, [Modality(name, feature_dim=1) for name in modality_names])
+    return coerce_options("adapter", MultimodalAdapterConfig, options, exclude=NOT_FOR_ADAPTER)
 
 
 def adapter_config(options: Mapping[str, Any], modalities: Sequence[Modality]) -> MultimodalAdapterConfig:
@@ -69,5 +73,21 @@ def training_arguments(options: Mapping[str, Any], seed: int, progress: bool) ->
     Raises:
         ConfigurationError: If a key is unknown or a value cannot be used.
     """
+    return MultimodalTrainingArguments(**coerce_training(options, seed, progress))
+
+
+def coerce_training(options: Mapping[str, Any], seed: int, progress: bool) -> dict[str, Any]:
+    """Return the section ``training`` as keyword arguments of ``MultimodalTrainingArguments``, checked.
+
+    Args:
+        options: The section.
+        seed: The run's seed.
+        progress: Whether progress bars are shown.
+
+    Raises:
+        ConfigurationError: If a key is unknown or a value cannot be used.
+    """
     checked = coerce_options("training", MultimodalTrainingArguments, options, exclude=NOT_FOR_TRAINING)
-    return MultimodalTrainingArguments(**{"seed": seed, "disable_tqdm": not progress, **checked})
+    keywords = {"seed": seed, "disable_tqdm": not progress, **checked}
+    MultimodalTrainingArguments(**keywords)
+    return keywords

@@ -23,10 +23,10 @@ def print_report(title: str, report: object, unseen_labels: Mapping[str, int]) -
         print_table("by label", columns, [[_cell(row[column]) for column in columns] for row in per_label])
     without: list[str] = report.labels_without_positives  # type: ignore[attr-defined]
     if without:
-        OUT.print(f"no positives, left out of macro averages: {', '.join(without)}", markup=False)
+        OUT.print(f"no positives, left out of macro averages: {', '.join(without)}")
     if unseen_labels:
         counted = ", ".join(f"{label} ({count})" for label, count in unseen_labels.items())
-        OUT.print(f"labels that were not in the training split, ignored: {counted}", markup=False)
+        OUT.print(f"labels that were not in the training split, ignored: {counted}")
 
 
 def _cell(value: object) -> str:

@@ -171,8 +171,8 @@ class DemoConfig:
     model: ModelConfig = _field("encoder and head", default_factory=ModelConfig)
     adapter: dict[str, Any] = _field("options of the adapters", default_factory=dict)
     training: dict[str, Any] = _field("options of the training", default_factory=dict)
-    output_dir: str = _field("where results go", default="runs/demo")
-    seed: int = _field("of split, initialisation and order", default=0)
+    output_dir: str = _field("where results go; the command's option wins", default="runs/demo")
+    seed: int = _field("of split, initialisation and order; the command's option wins", default=0)
 
 
 def _column_or_columns(value: str | list[str]) -> str | tuple[str, ...]:

@@ -42,7 +42,7 @@ def run(settings: RunConfig, rows_folder: Path, progress: bool) -> Path:
     Returns:
         The folder of the artefact.
     """
-    from mmadapters.artefact import Artefact, artefact_bytes, save_artefact
+    from mmadapters.artefact import Artefact, artefact_bytes, check_may_be_written, save_artefact
     from mmadapters.backbones import load_tokenizer
     from mmadapters.cli.console import file_size, prepare_libraries, step
     from mmadapters.cli.options import adapter_config, check_adapter_options, training_arguments
@@ -55,6 +55,7 @@ def run(settings: RunConfig, rows_folder: Path, progress: bool) -> Path:
     shown = prepare_libraries(progress)
     output = Path(settings.output_dir)
     # Everything that can be wrong in the file is found before the first row is read.
+    check_may_be_written(output / "artefact")
     arguments = training_arguments(settings.training, seed=settings.seed, progress=shown)
     if arguments.needs_output_dir:
         arguments.output_dir, arguments.needs_output_dir = str(output / "checkpoints"), False

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -124,6 +125,23 @@ class Preprocessor:
             for source, modality in zip(self.schema.modalities, self.modalities, strict=True)
         ]
         return MultimodalDataset(self._tokens(frame), columns, labels, unseen)
+
+    def restricted_to(self, modalities: Iterable[str]) -> Preprocessor:
+        """Return the preprocessor of a model that reads fewer modalities; it asks for no column of the others.
+
+        Args:
+            modalities: Names of the modalities to keep. Their order stays that of the schema.
+        """
+        kept = set(modalities)
+        sources = tuple(source for source in self.schema.modalities if source.name in kept)
+        return Preprocessor(
+            schema=replace(self.schema, modalities=sources),
+            tokenizer=self.tokenizer,
+            labels=self.labels,
+            tabular={name: encoder for name, encoder in self.tabular.items() if name in kept},
+            modalities=[modality for modality in self.modalities if modality.name in kept],
+            max_length=self.max_length,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the tokenizer as plain values, for JSON."""

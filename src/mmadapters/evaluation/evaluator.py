@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from mmadapters.data.dataset import MultimodalDataset
-from mmadapters.errors import DataError
+from mmadapters.errors import DataError, listed
 from mmadapters.evaluation.metrics import MetricsReport, compute_metrics
 from mmadapters.evaluation.scores import scores_from_logits
 from mmadapters.modality import TEXT
@@ -113,8 +113,8 @@ class GateMeans:
     """Mean gates over a data set.
 
     Attributes:
-        names: ``text`` and the modalities, in their order.
-        by_layer: (layers, 1 + m), the mean over the examples in which the modality is present and over the layer's
+        names: ``text`` and the modalities, or the members of an AdapterFusion, in their order.
+        by_layer: (layers, names), the mean over the examples in which the modality is present and over the layer's
             sites; NaN for a modality that no example has.
         layers: The index of each row's layer.
     """
@@ -124,24 +124,38 @@ class GateMeans:
     layers: list[int]
 
 
-def gate_means(predictions: Predictions, dataset: MultimodalDataset, site_layers: Sequence[int]) -> GateMeans:
+def gate_means(
+    predictions: Predictions,
+    dataset: MultimodalDataset,
+    site_layers: Sequence[int],
+    names: Sequence[str] | None = None,
+) -> GateMeans:
     """Average gates by layer, leaving out the examples in which a modality is missing.
 
     Args:
         predictions: Of ``predict(…, output_gates=True)``.
         dataset: The same rows.
         site_layers: The layer of each site, in the order of the gates.
+        names: What the gates are of, in their order (``gate_names`` of the PEFT tuner); by default the text and the
+            data set's modalities. What is no modality is present in every example.
 
     Raises:
-        DataError: If the predictions hold no gates.
+        DataError: If the predictions hold no gates, or not one for each name.
     """
     if predictions.gates is None:
         raise DataError("The predictions hold no gates. Call predict with output_gates=True.")
-    names = [modality.name for modality in dataset.modalities]
-    present = np.stack([np.ones(len(dataset), bool), *(dataset.present(name) for name in names)], axis=1)
+    modalities = [modality.name for modality in dataset.modalities]
+    chosen = [TEXT, *modalities] if names is None else list(names)
+    if len(chosen) != predictions.gates.shape[2]:
+        raise DataError(
+            f"The predictions hold {predictions.gates.shape[2]} gates a site, the names are {listed(chosen)}. Pass the "
+            "model's gate_names."
+        )
+    everywhere = np.ones(len(dataset), bool)
+    present = np.stack([dataset.present(name) if name in modalities else everywhere for name in chosen], axis=1)
     counts = present.sum(axis=0)
     sums = (predictions.gates * present[:, None, :]).sum(axis=0)
     by_site = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     layers = sorted(set(site_layers))
     rows = [by_site[[layer == of_site for of_site in site_layers]].mean(axis=0) for layer in layers]
-    return GateMeans([TEXT, *names], np.stack(rows), layers)
+    return GateMeans(chosen, np.stack(rows), layers)

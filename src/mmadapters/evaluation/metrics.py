@@ -21,6 +21,22 @@ MULTI_LABEL = "multi_label_classification"
 SINGLE_LABEL = "single_label_classification"
 REGRESSION = "regression"
 IGNORED_LABEL = -100
+
+_AVERAGES = ("micro", "macro", "weighted")
+METRIC_NAMES: dict[str, tuple[str, ...]] = {
+    MULTI_LABEL: (
+        *(f"{average}_average_precision" for average in (*_AVERAGES, "samples")),
+        *(f"{average}_f1" for average in (*_AVERAGES, "samples")),
+        "accuracy",
+    ),
+    SINGLE_LABEL: (
+        "accuracy",
+        *(f"{average}_f1" for average in _AVERAGES),
+        *(f"{average}_average_precision" for average in _AVERAGES),
+    ),
+    REGRESSION: ("mae", "rmse", "r2"),
+}
+"""The metrics of each problem type."""
 _DIMENSIONS = {MULTI_LABEL: (2, 2), SINGLE_LABEL: (2, 1), REGRESSION: (1, 1)}
 """Of scores and targets."""
 

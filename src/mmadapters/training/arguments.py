@@ -78,6 +78,8 @@ class MultimodalTrainingArguments(TrainingArguments):
         problems = self._problems()
         if problems:
             raise ConfigurationError("MultimodalTrainingArguments: " + " ".join(problems))
+        # TrainingArguments fills in "loss" where load_best_model_at_end is set and no metric is named.
+        self.named_metric = self.metric_for_best_model
         if self.metric_for_best_model is not None and self.greater_is_better is None:
             self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in LOWER_IS_BETTER
         # TrainingArguments would make a folder "trainer_output" where none is named.
@@ -98,6 +100,10 @@ class MultimodalTrainingArguments(TrainingArguments):
             problems.append(f"head_learning_rate_multiplier={self.head_learning_rate_multiplier!r} must be above 0.")
         if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
             problems.append(f"early_stopping_patience={self.early_stopping_patience!r} must be at least 1, or null.")
+        if self.max_steps <= 0 and not self.num_train_epochs > 0:
+            problems.append(f"num_train_epochs={self.num_train_epochs!r} must be above 0.")
+        if not self.learning_rate >= 0:
+            problems.append(f"learning_rate={self.learning_rate!r} must be 0 or more.")
         if not 0 <= self.seed <= LARGEST_SEED:
             problems.append(f"seed={self.seed!r} must be at least 0 and at most {LARGEST_SEED}.")
         problems += [
@@ -118,7 +124,5 @@ class MultimodalTrainingArguments(TrainingArguments):
             self.eval_strategy = "no"
             self.load_best_model_at_end = False
             self.early_stopping_patience = None
-        # TrainingArguments fills in "loss" where load_best_model_at_end is set and no metric is named.
-        if self.metric_for_best_model in (None, "loss"):
-            self.metric_for_best_model = BEST_METRIC[problem_type]
+        self.metric_for_best_model = self.named_metric or BEST_METRIC[problem_type]
         self.greater_is_better = self.metric_for_best_model.removeprefix("eval_") not in LOWER_IS_BETTER

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from peft import PeftModel, get_peft_model
-from transformers import TrainerCallback, set_seed
+from torch import nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
@@ -19,6 +22,7 @@ from mmadapters.data.collator import MultimodalCollator
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.errors import ConfigurationError
+from mmadapters.evaluation.evaluator import to_device
 from mmadapters.training.arguments import MultimodalTrainingArguments
 from mmadapters.training.callbacks import EpochReport, QuietProgressCallback
 from mmadapters.training.trainer import MultimodalAdapterTrainer
@@ -46,8 +50,9 @@ class FitResult:
     """A trained model.
 
     Attributes:
-        model: The PEFT model, in evaluation mode, with the best adapters and head.
-        log: The Trainer's log: one dictionary per logged step or evaluation.
+        model: The PEFT model, in evaluation mode and full precision, with the best adapters and head.
+        log: The Trainer's log: one dictionary per logged step or evaluation. A number that is not finite, such as the
+            gradient norm of a step that mixed precision skipped, is None.
         best_metric: Value of the metric by which the best epoch was chosen, or None without validation split.
         seconds: Wall-clock time of the training, model loading excluded.
     """
@@ -67,7 +72,8 @@ def build_model(preprocessor: Preprocessor, settings: ModelSettings, adapter: Mu
         adapter: The adapters. Its modalities must be those of the preprocessor, in the same order.
 
     Raises:
-        ConfigurationError: If the preprocessor has no labels or the modalities differ.
+        ConfigurationError: If the preprocessor has no labels, the modalities differ, or texts may be longer than the
+            encoder can take.
     """
     if preprocessor.labels is None:
         raise ConfigurationError("The preprocessor was fitted without a label column, so there is nothing to train on.")
@@ -85,6 +91,12 @@ def build_model(preprocessor: Preprocessor, settings: ModelSettings, adapter: Mu
         head=settings.head,
         head_dropout=settings.head_dropout,
     )
+    longest = position_limit(classifier.encoder)
+    if longest is not None and preprocessor.max_length > longest:
+        raise ConfigurationError(
+            f"Texts are cut to max_length={preprocessor.max_length} tokens, but the backbone '{settings.backbone}' has "
+            f"positions for {longest}. Set max_length (data.max_length in a run file) to at most {longest}."
+        )
     config = copy.deepcopy(adapter)
     config.task_type = "SEQ_CLS"
     return get_peft_model(classifier, config)
@@ -112,10 +124,16 @@ def fit(
         arguments: The training arguments. Without ``output_dir`` checkpoints go to a temporary folder.
         callbacks: Further callbacks of the Trainer.
         report: Called with a line for a person after each evaluation.
+
+    Raises:
+        ConfigurationError: If the model cannot be built (see ``build_model``) or the training diverges.
     """
     set_seed(arguments.seed)
     model = build_model(preprocessor, settings, adapter)
     problem_type = model.config.problem_type
+    collator = MultimodalCollator(preprocessor.tokenizer, active_modalities(model, preprocessor))
+    looked_at = range(min(len(train), arguments.per_device_eval_batch_size))
+    divergence = _DivergenceCheck(collator([train[row] for row in looked_at]))
     with tempfile.TemporaryDirectory(prefix="mmadapters-") as temporary:
         arguments = copy.copy(arguments)
         if arguments.needs_output_dir:
@@ -127,8 +145,8 @@ def fit(
             labels=list(model.config.label2id),
             train_dataset=train,
             eval_dataset=validation,
-            data_collator=MultimodalCollator(preprocessor.tokenizer, active_modalities(model, preprocessor)),
-            callbacks=list(callbacks),
+            data_collator=collator,
+            callbacks=[divergence, *callbacks],
         )
         for printing in (PrinterCallback, ProgressCallback):
             trainer.remove_callback(printing)
@@ -139,7 +157,55 @@ def fit(
         started = time.perf_counter()
         trainer.train()
         seconds = time.perf_counter() - started
-    return FitResult(model.eval(), trainer.state.log_history, trainer.state.best_metric, seconds)
+    # Mixed precision wraps forward for good; what is returned predicts as it will when it is loaded from disk.
+    model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+    log = [_finite_entries(entry) for entry in trainer.state.log_history]
+    return FitResult(model.eval(), log, trainer.state.best_metric, seconds)
+
+
+class _DivergenceCheck(TrainerCallback):
+    """Ends a training at the first epoch after which loss, outputs or weights are no numbers any more.
+
+    Args:
+        batch: Training rows on which loss and outputs are looked at.
+    """
+
+    def __init__(self, batch: dict[str, Any]) -> None:
+        self.batch = batch
+
+    def on_epoch_end(
+        self, args: MultimodalTrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Look at the model, before it is evaluated and saved."""
+        model: nn.Module = kwargs["model"]
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            output = model(**to_device(self.batch, args.device))
+        model.train(was_training)
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        if not all(bool(torch.isfinite(values).all()) for values in (output["loss"], output["logits"], *trained)):
+            raise ConfigurationError(
+                f"The training diverged in epoch {math.ceil(state.epoch or 0)}: loss, outputs or weights are NaN or "
+                f"infinite. learning_rate={args.learning_rate:g} was given; lower it (the default is "
+                f"{MultimodalTrainingArguments.learning_rate:g})."
+            )
+
+
+def _finite_entries(entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in entry.items()
+    }
+
+
+def position_limit(encoder: nn.Module) -> int | None:
+    """Return for how many tokens an encoder has learned positions, or None where it computes them for any number."""
+    for name, module in encoder.named_modules():
+        if name.rpartition(".")[2] == "position_embeddings" and isinstance(module, nn.Embedding):
+            # RoBERTa and its kin count positions from the one behind the padding's.
+            before = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - before
+    return None
 
 
 def active_modalities(model: PeftModel, preprocessor: Preprocessor) -> list[Any]:

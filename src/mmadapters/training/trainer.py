@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from transformers import EarlyStoppingCallback, EvalPrediction, Trainer
 
-from mmadapters.errors import ConfigurationError
-from mmadapters.evaluation.metrics import compute_metrics
+from mmadapters.errors import ConfigurationError, did_you_mean, listed
+from mmadapters.evaluation.metrics import METRIC_NAMES, compute_metrics
 from mmadapters.evaluation.scores import scores_from_logits
 from mmadapters.training.arguments import MultimodalTrainingArguments
 from mmadapters.training.losses import StepLoss, inverse_frequency_weights
@@ -50,6 +50,8 @@ class MultimodalAdapterTrainer(Trainer):
             raise ConfigurationError("class_weights=True needs a train_dataset, from which frequencies are counted.")
         args.for_run(problem_type, has_validation=kwargs.get("eval_dataset") is not None)
         self.problem_type = problem_type
+        if "compute_metrics" not in kwargs:
+            _check_metric_name(args, problem_type)
         weights = None
         if args.class_weights:
             weights = inverse_frequency_weights(kwargs["train_dataset"].labels, problem_type, len(labels))
@@ -72,6 +74,17 @@ class MultimodalAdapterTrainer(Trainer):
             # The Trainer leaves out labels that equal -100, which is an ordinary value here.
             batch_samples = [{**batch, "labels": torch.zeros_like(batch["labels"])} for batch in batch_samples]
         return super()._get_num_items_in_batch(batch_samples, device)
+
+
+def _check_metric_name(args: MultimodalTrainingArguments, problem_type: str) -> None:
+    """Refuse a metric that no evaluation will compute, before an epoch is trained for nothing."""
+    name = str(args.metric_for_best_model).removeprefix("eval_")
+    accepted = ("loss", *METRIC_NAMES[problem_type])
+    if args.load_best_model_at_end and name not in accepted:
+        raise ConfigurationError(
+            f"metric_for_best_model={args.metric_for_best_model!r} is no metric of {problem_type}. Accepted are "
+            f"{listed(accepted)}.{did_you_mean(name, accepted)}"
+        )
 
 
 def parameter_groups(model: nn.Module, args: MultimodalTrainingArguments) -> list[dict[str, Any]]:
