@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import BertConfig, BertModel
 
+from mmadapters.adapters.bottleneck import SharedProjectionView
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.adapters.inputs import ModalityInput
 from mmadapters.adapters.shared import AttentionPooling
@@ -44,8 +45,11 @@ SHARED_CASES = [
 MOVIESCOPE = [Modality("poster", 4096), Modality("trailer", 4096), Modality("audio", 96), Modality("metadata", 312)]
 
 
-def test_they_are_per_site_projections_with_the_same_weights() -> None:
+def test_without_rotations_they_are_per_site_projections_with_the_same_weights() -> None:
     shared = case_model("shared")
+    for view in (module for module in shared.modules() if isinstance(module, SharedProjectionView)):
+        view.weight.data.copy_(torch.eye(4).expand_as(view.weight))
+        view.units.copy_(torch.arange(P))
     per_site = get_peft_model(base_model(), adapter_config()).eval()
     state, source = per_site.state_dict(), shared.state_dict()
     for key in state:
@@ -68,7 +72,19 @@ def test_number_of_parameters_is_the_closed_formula() -> None:
     for modality in MODALITIES:
         d = modality.feature_dim
         assert summary.parameters[f"{modality.name}, shared by all sites"] == 2 * d + d * P + P
-    assert not [part for part in summary.parameters if part.endswith("at each site")]
+        assert summary.parameters[f"{modality.name}, at each site"] == 4 * P * 4
+
+
+def test_each_site_has_a_rotation_of_units_of_its_own() -> None:
+    views = [SharedProjectionView(64, "gelu") for _ in range(2)]
+    for view in views:
+        view.reset_parameters()
+        torch.testing.assert_close(view.weight @ view.weight.transpose(1, 2), torch.eye(4).expand(16, 4, 4))
+        assert view.units.sort().values.tolist() == list(range(64))
+    assert views[0].units.tolist() != views[1].units.tolist()
+    odd = SharedProjectionView(7, "gelu")
+    odd.reset_parameters()
+    assert odd.weight.shape == (7, 1, 1)
 
 
 def test_they_are_saved_once_and_come_back(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mmadapters.adapters.bottleneck import BottleneckProjection
+from mmadapters.adapters.bottleneck import BottleneckProjection, SharedProjectionView
 from mmadapters.adapters.fusion import Fusion
 from mmadapters.adapters.inputs import ModalityInput
 from mmadapters.adapters.naming import modality_key
@@ -64,7 +64,8 @@ class MultimodalAdapter(SiteAdapter):
         fusion: How text and modalities are fused; None for the text alone.
         non_linearity: A name in ``NON_LINEARITIES``.
         dropout: Of the fused bottleneck in training.
-        shared_projections: Whether the modalities' projections are computed once for all sites, outside of this module.
+        shared_projections: Whether the modalities' linear projections are computed once for all sites, outside of this
+            module, which then has a view of each.
         pre_projection_size: Width to which all modalities were projected before, or None.
     """
 
@@ -81,25 +82,26 @@ class MultimodalAdapter(SiteAdapter):
     ) -> None:
         super().__init__(modalities)
         self.text = BottleneckProjection(hidden_size, bottleneck_size, non_linearity)
-        own = () if shared_projections else modalities
         self.projections = nn.ModuleDict(
             {
-                modality_key(modality.name): BottleneckProjection(
+                modality_key(modality.name): SharedProjectionView(bottleneck_size, non_linearity)
+                if shared_projections
+                else BottleneckProjection(
                     pre_projection_size or modality.feature_dim,
                     bottleneck_size,
                     non_linearity,
                     own_size=modality.bottleneck_size,
                 )
-                for modality in own
+                for modality in modalities
             }
         )
         self.fusion = fusion(bottleneck_size, len(modalities)) if fusion else None
         self.dropout = nn.Dropout(dropout)
         self.up = nn.Linear(bottleneck_size, hidden_size)
 
-    def projection(self, modality_name: str) -> BottleneckProjection:
-        """Return the way of a modality into the bottleneck, where the site has its own."""
-        return cast(BottleneckProjection, self.projections[modality_key(modality_name)])
+    def projection(self, modality_name: str) -> BottleneckProjection | SharedProjectionView:
+        """Return the way of a modality into the bottleneck: the site's own, or its view of the shared one."""
+        return cast(BottleneckProjection | SharedProjectionView, self.projections[modality_key(modality_name)])
 
     def reset_parameters(self, up_init_std: float) -> None:
         """Draw all parameters anew; see ``SiteAdapter.reset_parameters``."""
@@ -123,10 +125,10 @@ class MultimodalAdapter(SiteAdapter):
         """Return each modality's ``z_i`` (B, p), zero where it is missing."""
         projected = []
         for name in self.modality_names:
-            modality = inputs[name]
-            if modality.projected is not None:
-                projected.append(modality.projected)
-                continue
-            z = self.projection(name).project_normalised(modality.normalised)
+            modality, projection = inputs[name], self.projection(name)
+            if isinstance(projection, BottleneckProjection):
+                z = projection.project_normalised(modality.normalised)
+            else:
+                z = projection(modality.projected)
             projected.append(torch.where(modality.present[:, None], z, torch.zeros_like(z)))
         return projected

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LAYER_NORM_EPS = 1e-5
+VIEW_BLOCK = 4
 
 NON_LINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": partial(F.gelu, approximate="tanh"),
@@ -62,9 +63,47 @@ class BottleneckProjection(nn.Module):
         """
         return self._from_normalised(torch.addcmul(self.layer_norm.bias, normalised, self.layer_norm.weight))
 
+    def project_linearly(self, normalised: Tensor) -> Tensor:
+        """Project what ``normalise`` returned, (..., in_features), to (..., bottleneck_size) without non-linearity."""
+        projected = self.down(torch.addcmul(self.layer_norm.bias, normalised, self.layer_norm.weight))
+        return projected if self.expand is None else self.expand(projected)
+
     def _from_normalised(self, states: Tensor) -> Tensor:
         projected = NON_LINEARITIES[self.non_linearity](self.down(states))
         return projected if self.expand is None else self.expand(projected)
+
+
+class SharedProjectionView(nn.Module):
+    """One site's view of a projection that all sites share: ``act(R h)`` with a block-diagonal ``R``.
+
+    Without it all sites would see the same few hidden units; a small rotation at each site, which learns, gives each
+    site units of its own for a handful of parameters. Which units share a block is drawn for each site.
+
+    Args:
+        bottleneck_size: Width p.
+        non_linearity: A name in ``NON_LINEARITIES``.
+    """
+
+    units: Tensor
+
+    def __init__(self, bottleneck_size: int, non_linearity: str) -> None:
+        super().__init__()
+        block = math.gcd(bottleneck_size, VIEW_BLOCK)
+        self.weight = nn.Parameter(torch.empty(bottleneck_size // block, block, block))
+        self.register_buffer("units", torch.arange(bottleneck_size))
+        self.non_linearity = non_linearity
+
+    def reset_parameters(self) -> None:
+        """Draw the units of the blocks, and a random rotation for each block."""
+        for block in self.weight:
+            nn.init.orthogonal_(block)
+        if self.units.device.type != "meta":
+            self.units = torch.randperm(len(self.units), device=self.units.device)
+
+    def forward(self, shared: Tensor) -> Tensor:
+        """Map ``shared`` (B, p), the linear projection, to (B, p)."""
+        blocks = shared[:, self.units].unflatten(-1, self.weight.shape[:2])
+        return NON_LINEARITIES[self.non_linearity](torch.einsum("bgi,gij->bgj", blocks, self.weight).flatten(1))
 
 
 def reset_linear(linear: nn.Linear) -> None:

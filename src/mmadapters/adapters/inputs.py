@@ -23,7 +23,7 @@ class ModalityInput:
         present: (B,) bool, False where it is missing.
         steps: (B, T, D), zeros at invalid steps, where the adapter reads the sequence itself.
         step_mask: (B, T) bool, the valid steps, where there are ``steps``.
-        projected: (B, p) in the bottleneck, zeros where missing, where all sites share one projection.
+        projected: (B, p), the linear projection into the bottleneck, where all sites share one.
         dropout: Dropout of what the sites read; 0 in evaluation.
     """
 

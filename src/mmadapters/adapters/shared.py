@@ -81,8 +81,7 @@ class SharedModality(nn.Module):
                 steps = self.pre_projection(normalise(steps)) * modality.step_mask[..., None]
         prepared = replace(modality, pooled=pooled, steps=steps)
         if self.bottleneck is not None:
-            z = self.bottleneck.project_normalised(prepared.normalised)
-            prepared.projected = torch.where(prepared.present[:, None], z, torch.zeros_like(z))
+            prepared.projected = self.bottleneck.project_linearly(prepared.normalised)
         return prepared
 
 
