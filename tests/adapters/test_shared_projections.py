@@ -48,7 +48,7 @@ MOVIESCOPE = [Modality("poster", 4096), Modality("trailer", 4096), Modality("aud
 def test_without_rotations_they_are_per_site_projections_with_the_same_weights() -> None:
     shared = case_model("shared")
     for view in (module for module in shared.modules() if isinstance(module, SharedProjectionView)):
-        view.weight.data.copy_(torch.eye(4).expand_as(view.weight))
+        view.weight.data.copy_(torch.eye(2).expand_as(view.weight))
         view.units.copy_(torch.arange(P))
     per_site = get_peft_model(base_model(), adapter_config()).eval()
     state, source = per_site.state_dict(), shared.state_dict()
@@ -72,14 +72,14 @@ def test_number_of_parameters_is_the_closed_formula() -> None:
     for modality in MODALITIES:
         d = modality.feature_dim
         assert summary.parameters[f"{modality.name}, shared by all sites"] == 2 * d + d * P + P
-        assert summary.parameters[f"{modality.name}, at each site"] == 4 * P * 4
+        assert summary.parameters[f"{modality.name}, at each site"] == 4 * P * 2
 
 
 def test_each_site_has_a_rotation_of_units_of_its_own() -> None:
     views = [SharedProjectionView(64, "gelu") for _ in range(2)]
     for view in views:
         view.reset_parameters()
-        torch.testing.assert_close(view.weight @ view.weight.transpose(1, 2), torch.eye(4).expand(16, 4, 4))
+        torch.testing.assert_close(view.weight @ view.weight.transpose(1, 2), torch.eye(2).expand(32, 2, 2))
         assert view.units.sort().values.tolist() == list(range(64))
     assert views[0].units.tolist() != views[1].units.tolist()
     odd = SharedProjectionView(7, "gelu")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LAYER_NORM_EPS = 1e-5
-VIEW_BLOCK = 4
+VIEW_BLOCK = 2
 
 NON_LINEARITIES: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": partial(F.gelu, approximate="tanh"),
@@ -76,8 +76,8 @@ class BottleneckProjection(nn.Module):
 class SharedProjectionView(nn.Module):
     """One site's view of a projection that all sites share: ``act(R h)`` with a block-diagonal ``R``.
 
-    Without it all sites would see the same few hidden units; a small rotation at each site, which learns, gives each
-    site units of its own for a handful of parameters. Which units share a block is drawn for each site.
+    Without it all sites would see the same few hidden units. Pairs of units that start rotated against each other, and
+    whose 2 x 2 matrices learn, give each site units of its own for 2p parameters. The pairs are drawn for each site.
 
     Args:
         bottleneck_size: Width p.
