@@ -19,6 +19,7 @@ from mmadapters.adapters.composition import COMPOSITIONS
 from mmadapters.adapters.family import FUSIONS
 from mmadapters.adapters.sites import ENCODER_SITES
 from mmadapters.cli.main import main
+from mmadapters.data.sources.miniatures import write_miniatures
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/**/*.md")])
@@ -128,6 +129,34 @@ def test_a_run_as_documented(document: str, movies: Path, tiny_backbone: Path, c
         assert yaml.safe_load(Path("runs/movies/config.resolved.yaml").read_text())["seed"] == 1
         for code in blocks(document, "python"):
             exec(compile(code, document, "exec"), {})
+
+
+def test_features_as_documented(tmp_path: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    write_miniatures(tmp_path / "media", n=16)
+    rows = pd.read_csv(tmp_path / "media" / "rows.csv").rename(
+        columns={"id": "movie_id", "poster": "poster_file", "trailer": "trailer_file"}
+    )
+    rows.to_csv(tmp_path / "media" / "movies.csv", index=False)
+    monkeypatch.chdir(tmp_path / "media")
+    extraction, training = blocks("docs/features.md", "yaml")
+    Path("extract.yaml").write_text(extraction)
+    Path("run.yaml").write_text(training)
+    lines = [line for block in blocks("docs/features.md", "console") for line in block.splitlines()]
+    assert [" ".join(line.split()[1:3]) for line in lines] == [
+        "extract extract.yaml",
+        "store info",
+        "store verify",
+        "store export",
+    ]
+    for line in lines:
+        run_command(line)
+    printed = capsys.readouterr().out
+    assert "16 rows: 0 done before, 16 extracted" in printed
+    assert "nothing is damaged" in printed
+    assert len(pd.read_parquet("features.parquet")) == 16
+    tiny = ["--set", f"model.backbone={tiny_backbone}", "--set", "training.num_train_epochs=1"]
+    run_command("mmadapters train run.yaml", *tiny)
+    assert Path("runs/from-files/artefact/pipeline.json").is_file()
 
 
 @pytest.mark.parametrize("document", ["README.md", "docs/adapters.md", "docs/fusions.md", "docs/many-adapters.md"])

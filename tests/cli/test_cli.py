@@ -433,7 +433,7 @@ def test_a_backbone_that_moved_is_named(
         ({"seed": "seven"}, ["seed is 'seven'; expected is a whole number."]),
         ({"training.num_train_epochs": "many"}, ["training.num_train_epochs is 'many'; expected is a number."]),
         ({"data.split": {"validation": 0.5, "test": 0.2}}, ["data: 'test' has both a file and a share in split"]),
-        ({"modalities.poster": {"column": "v", "columns": ["a"]}}, ["give exactly one of the three"]),
+        ({"modalities.poster": {"column": "v", "columns": ["a"]}}, ["give exactly one of the four"]),
         ({"adapter.dropout": 1.5}, ["dropout=1.5 must be at least 0 and below 1."]),
         ({"adapter.fusion": "gmuu"}, ["fusion='gmuu' is unknown", "Did you mean 'gmu'?"]),
         ({"adapter.fusion": "complementary"}, ["fusion='complementary' is for exactly one modality, 2 were given"]),

@@ -203,7 +203,7 @@ def test_every_problem_of_a_file_is_reported_at_once(tmp_path: Path) -> None:
         "data.train is 1; expected is text.",
         "data.label is missing: column of the label or labels, or a list of 0/1 columns.",
         "modalities.poster.colum is unknown. Did you mean 'column'? Accepted are 'column', 'columns', 'numeric', "
-        "'categorical', 'max_categories', 'min_frequency'.",
+        "'categorical', 'max_categories', 'min_frequency', 'store', 'pooling'.",
         "modalities.audio.column is ['a']; expected is text.",
         "model.head is 'big'; accepted are 'linear', 'mlp'.",
         "model.head_dropout is 'much'; expected is a number.",
@@ -467,7 +467,8 @@ def test_a_modality_is_read_from_exactly_one_kind_of_columns(tmp_path: Path, mod
         load_settings(RunConfig, written(tmp_path, text))
     assert problems_of(caught.value) == [
         "modalities.poster: a modality is either `column:` (a column of vectors), or `columns:` (a list of number "
-        "columns), or `numeric:` and `categorical:` (table columns); give exactly one of the three."
+        "columns), or `numeric:` and `categorical:` (table columns), or `store:` (a folder of extracted features); "
+        "give exactly one of the four."
     ]
 
 

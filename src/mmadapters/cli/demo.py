@@ -61,11 +61,9 @@ def demo(
     print_result(result)
     step("Loading the artefact in a new process and predicting the test movies again")
     check_reload(result)
-    ERR.print(f"The same predictions, bit for bit. Artefact: {result.artefact}", markup=False)
-    ERR.print(
-        f"Try: mmadapters predict {result.artefact} {result.test_rows} -o {output_dir / 'predictions.csv'}",
-        markup=False,
-    )
+    ERR.print(f"The same predictions, bit for bit. Artefact: {result.artefact}", soft_wrap=True)
+    predictions = output_dir / "predictions.csv"
+    ERR.print(f"Try: mmadapters predict {result.artefact} {result.test_rows} -o {predictions}", soft_wrap=True)
 
 
 def print_result(result: DemoResult) -> None:

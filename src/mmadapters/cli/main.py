@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from mmadapters import __version__
-from mmadapters.cli import demo, evaluate, info, predict, train
+from mmadapters.cli import demo, evaluate, extract, import_pickles, info, predict, store, train
 from mmadapters.errors import MMAdaptersError
 
 EXIT_ERROR = 2
@@ -35,6 +35,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command("extract")(extract.extract)
+app.command("import-pickles")(import_pickles.import_pickles)
+app.add_typer(store.app, name="store")
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mmadapters.errors import ConfigurationError, listed
 
 if TYPE_CHECKING:
-    from mmadapters.data.schema import DatasetSchema
+    from mmadapters.data.schema import DatasetSchema, ModalitySource
 
 SPLITS = ("validation", "test")
 
@@ -60,31 +60,58 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class ModalitySettings:
-    """Where one modality is found: a column of vectors, several number columns, or table columns.
+    """Where one modality is found: a column of vectors, several number columns, table columns, or a feature store.
 
     Attributes:
-        column: Column whose cells are arrays, lists or paths of ``.npy`` files.
+        column: Column whose cells are arrays, lists or paths of ``.npy`` files; with ``store`` the store's column,
+            the one that is called like the modality where absent.
         columns: Number columns that together are the vector.
         numeric: Table columns of numbers.
         categorical: Table columns of categories.
         max_categories: Most categories of a column that are kept.
         min_frequency: Training rows that a category must have to be kept.
+        store: Folder that ``mmadapters extract`` wrote; ``data.id`` finds a row's features.
+        pooling: With ``store``, ``mean`` to read the mean of a sequence.
     """
 
-    column: str | None = _field("column of vectors or .npy paths", default=None)
+    column: str | None = _field("column of vectors or .npy paths, or of the store", default=None)
     columns: list[str] | None = _field("number columns that are the vector", default=None)
     numeric: list[str] = _field("table columns of numbers", default_factory=list)
     categorical: list[str] = _field("table columns of categories", default_factory=list)
     max_categories: int = _field("most categories of a column", default=50)
     min_frequency: int = _field("rows that a category must have", default=1)
+    store: str | None = _field("folder of extracted features", default=None)
+    pooling: Literal["mean"] | None = _field("with store: mean of a sequence", default=None)
 
     def __post_init__(self) -> None:
-        given = [self.column is not None, self.columns is not None, bool(self.numeric or self.categorical)]
+        given = [
+            self.column is not None and self.store is None,
+            self.columns is not None,
+            bool(self.numeric or self.categorical),
+            self.store is not None,
+        ]
         if sum(given) != 1:
             raise ConfigurationError(
                 "a modality is either `column:` (a column of vectors), or `columns:` (a list of number columns), or "
-                "`numeric:` and `categorical:` (table columns); give exactly one of the three."
+                "`numeric:` and `categorical:` (table columns), or `store:` (a folder of extracted features); give "
+                "exactly one of the four."
             )
+        if self.pooling is not None and self.store is None:
+            raise ConfigurationError("pooling is for features from a store; give `store:`, or leave it out.")
+
+    def to_source(self, name: str) -> ModalitySource:
+        """Return the modality as the schema names it."""
+        from mmadapters.data.schema import StoredFeatures, TabularColumns, VectorColumn
+
+        if self.store is not None:
+            return StoredFeatures(name, self.store, self.column, self.pooling)
+        if self.column is not None:
+            return VectorColumn(name, self.column)
+        if self.columns is not None:
+            return VectorColumn(name, tuple(self.columns))
+        return TabularColumns(
+            name, tuple(self.numeric), tuple(self.categorical), self.max_categories, self.min_frequency
+        )
 
 
 @dataclass(frozen=True)
@@ -128,28 +155,12 @@ class RunConfig:
 
     def to_schema(self) -> DatasetSchema:
         """Return the data's schema."""
-        from mmadapters.data.schema import DatasetSchema, TabularColumns, VectorColumn
+        from mmadapters.data.schema import DatasetSchema
 
-        sources: list[VectorColumn | TabularColumns] = []
-        for name, modality in self.modalities.items():
-            if modality.column is not None:
-                sources.append(VectorColumn(name, modality.column))
-            elif modality.columns is not None:
-                sources.append(VectorColumn(name, tuple(modality.columns)))
-            else:
-                sources.append(
-                    TabularColumns(
-                        name,
-                        tuple(modality.numeric),
-                        tuple(modality.categorical),
-                        modality.max_categories,
-                        modality.min_frequency,
-                    )
-                )
         return DatasetSchema(
             text=_column_or_columns(self.data.text),
             label=_column_or_columns(self.data.label),
-            modalities=tuple(sources),
+            modalities=tuple(modality.to_source(name) for name, modality in self.modalities.items()),
             problem_type=self.data.problem_type,
             label_separator=self.data.label_separator,
             id=self.data.id,

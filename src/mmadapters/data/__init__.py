@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mmadapters.data.files import read_rows, split_rows, write_rows
     from mmadapters.data.labels import LabelEncoder, infer_problem_type
     from mmadapters.data.preprocessor import Preprocessor
-    from mmadapters.data.schema import DatasetSchema, TabularColumns, VectorColumn
+    from mmadapters.data.schema import DatasetSchema, StoredFeatures, TabularColumns, VectorColumn
 
 __all__ = [
     "DatasetSchema",
@@ -22,6 +22,7 @@ __all__ = [
     "MultimodalCollator",
     "MultimodalDataset",
     "Preprocessor",
+    "StoredFeatures",
     "TabularColumns",
     "VectorColumn",
     "infer_problem_type",
@@ -36,6 +37,7 @@ _MODULES = {
     "MultimodalCollator": "collator",
     "MultimodalDataset": "dataset",
     "Preprocessor": "preprocessor",
+    "StoredFeatures": "schema",
     "TabularColumns": "schema",
     "VectorColumn": "schema",
     "infer_problem_type": "labels",

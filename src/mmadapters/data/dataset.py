@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from torch.utils.data import Dataset
@@ -94,8 +94,30 @@ class FeatureColumn:
         return present
 
 
+class ModalityColumn(Protocol):
+    """One modality's features of N rows, wherever they are."""
+
+    @property
+    def modality(self) -> Modality:
+        """Name and width of the features."""
+        ...
+
+    @property
+    def present(self) -> np.ndarray:
+        """Bool (N,): whether a row has the modality."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> np.ndarray | None:
+        """Return the features of a row, float32 (D,) or (T, D), or None where the modality is missing."""
+        ...
+
+
 class MultimodalDataset(Dataset[dict[str, Any]]):
-    """N rows for ``MultimodalCollator``. Everything but sequences in ``.npy`` files is held in memory.
+    """N rows for ``MultimodalCollator``.
+
+    Everything is held in memory but sequences in ``.npy`` files and features in stores.
 
     Attributes:
         labels: Encoded labels: float32 (N, C), int64 (N,) or float32 (N,); or None.
@@ -111,7 +133,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
     def __init__(
         self,
         tokens: Mapping[str, Sequence[Sequence[int]]],
-        columns: Sequence[FeatureColumn] = (),
+        columns: Sequence[ModalityColumn] = (),
         labels: np.ndarray | None = None,
         unseen_labels: Counter[str] | None = None,
     ) -> None:

@@ -15,8 +15,9 @@ from transformers import PreTrainedTokenizerBase
 from mmadapters.data.dataset import FeatureColumn, Features, MultimodalDataset, read_features, width_of
 from mmadapters.data.files import ROOT
 from mmadapters.data.labels import LabelEncoder, rows_named
-from mmadapters.data.schema import DatasetSchema, TabularColumns, VectorColumn
-from mmadapters.errors import ConfigurationError, DataError
+from mmadapters.data.schema import DatasetSchema, ModalitySource, StoredFeatures, TabularColumns, VectorColumn
+from mmadapters.data.stored import StoredFeatureColumn, look_up, stored_column
+from mmadapters.errors import ConfigurationError, DataError, did_you_mean, listed
 from mmadapters.features.tabular import TabularEncoder, is_missing, numeric_values, require_columns
 from mmadapters.modality import Modality
 
@@ -37,6 +38,7 @@ class Preprocessor:
         modalities: The modalities in the order of the schema, with the widths of the training rows.
         max_length: Number of tokens, special ones included, that a text is cut to.
         tokenizer: Tokenizer of the text encoder.
+        fingerprints: What the features of each modality that a store holds were made with, by its name.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Preprocessor:
         tabular: Mapping[str, TabularEncoder],
         modalities: list[Modality],
         max_length: int,
+        fingerprints: Mapping[str, str] | None = None,
     ) -> None:
         self.schema = schema
         self.tokenizer = tokenizer
@@ -54,6 +57,7 @@ class Preprocessor:
         self.tabular = dict(tabular)
         self.modalities = list(modalities)
         self.max_length = max_length
+        self.fingerprints = dict(fingerprints or {})
 
     @classmethod
     def fit(
@@ -75,8 +79,8 @@ class Preprocessor:
             The fitted preprocessor.
 
         Raises:
-            DataError: If there are no rows, a column is absent, labels or tables cannot be used, or a vector modality
-                is missing in every row.
+            DataError: If there are no rows, a column is absent, labels or tables cannot be used, a vector modality or
+                one from a store is missing in every row, or a store cannot be read or lacks rows.
             ConfigurationError: If ``max_length`` leaves no room for text.
         """
         _check_rows(frame, (*schema.input_columns, *schema.label_columns))
@@ -89,20 +93,27 @@ class Preprocessor:
             for source in schema.modalities
             if isinstance(source, TabularColumns)
         }
-        modalities = [
-            Modality(source.name, tabular[source.name].feature_dim, kind="tabular")
-            if isinstance(source, TabularColumns)
-            else Modality(source.name, _first_width(frame, source), kind="vector")
-            for source in schema.modalities
-        ]
-        return cls(schema, tokenizer, labels, tabular, modalities, length)
+        modalities = []
+        fingerprints = {}
+        for source in schema.modalities:
+            if isinstance(source, TabularColumns):
+                modalities.append(Modality(source.name, tabular[source.name].feature_dim, kind="tabular"))
+            elif isinstance(source, StoredFeatures):
+                modality, fingerprints[source.name] = look_up(source)
+                modalities.append(modality)
+                column = stored_column(source, modality, fingerprints[source.name], frame, str(schema.id))
+                if not column.present.any():
+                    raise _missing_everywhere(source.name, "Look at the errors with `mmadapters store info`")
+            else:
+                modalities.append(Modality(source.name, _first_width(frame, source), kind="vector"))
+        return cls(schema, tokenizer, labels, tabular, modalities, length, fingerprints)
 
     def transform(self, frame: pd.DataFrame, with_labels: bool = True) -> MultimodalDataset:
         """Turn rows into a data set.
 
         A text that is missing becomes the empty text. A vector modality is missing in a row whose cell is ``None``,
         ``NaN``, blank or an array without an element; relative ``.npy`` paths start from ``frame.attrs["root"]``, or
-        from the working folder.
+        from the working folder. A modality from a store is missing where the store has no features for the row's id.
 
         Args:
             frame: N rows.
@@ -113,7 +124,8 @@ class Preprocessor:
 
         Raises:
             DataError: If there are no rows, a column is absent, a label is missing, a feature has another width than
-                in training or is not finite, or a ``.npy`` file cannot be read.
+                in training or is not finite, a ``.npy`` file cannot be read, or a store lacks rows or holds features
+                that were made in another way than those of the training rows.
         """
         read_labels = with_labels and self.labels is not None
         _check_rows(frame, (*self.schema.input_columns, *(self.schema.label_columns if read_labels else ())))
@@ -141,6 +153,39 @@ class Preprocessor:
             tabular={name: encoder for name, encoder in self.tabular.items() if name in kept},
             modalities=[modality for modality in self.modalities if modality.name in kept],
             max_length=self.max_length,
+            fingerprints={name: text for name, text in self.fingerprints.items() if name in kept},
+        )
+
+    def with_stores(self, stores: Mapping[str, str]) -> Preprocessor:
+        """Return the same preprocessor reading features from other stores, as on another machine or for other rows.
+
+        Args:
+            stores: Folder of the store, by modality.
+
+        Raises:
+            ConfigurationError: If a modality is not read from a store.
+        """
+        stored = [source.name for source in self.schema.modalities if isinstance(source, StoredFeatures)]
+        for name in stores:
+            if name not in stored:
+                raise ConfigurationError(
+                    f"A store was given for '{name}', and the modalities that are read from stores are "
+                    f"{listed(stored)}.{did_you_mean(name, stored)}"
+                )
+        sources = tuple(
+            replace(source, store=stores[source.name])
+            if isinstance(source, StoredFeatures) and source.name in stores
+            else source
+            for source in self.schema.modalities
+        )
+        return Preprocessor(
+            schema=replace(self.schema, modalities=sources),
+            tokenizer=self.tokenizer,
+            labels=self.labels,
+            tabular=self.tabular,
+            modalities=self.modalities,
+            max_length=self.max_length,
+            fingerprints=self.fingerprints,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,6 +196,7 @@ class Preprocessor:
             "tabular": {name: encoder.to_dict() for name, encoder in self.tabular.items()},
             "modalities": [modality.to_dict() for modality in self.modalities],
             "max_length": self.max_length,
+            **({"fingerprints": self.fingerprints} if self.fingerprints else {}),
         }
 
     @classmethod
@@ -165,6 +211,7 @@ class Preprocessor:
             tabular={name: TabularEncoder.from_dict(state["tabular"][name]) for name in tables},
             modalities=[Modality(**fields) for fields in state["modalities"]],
             max_length=state["max_length"],
+            fingerprints=state.get("fingerprints"),
         )
 
     def _tokens(self, frame: pd.DataFrame) -> dict[str, list[list[int]]]:
@@ -173,11 +220,16 @@ class Preprocessor:
         return {name: encoded[name] for name in self.tokenizer.model_input_names if name in encoded}
 
     def _feature_column(
-        self, frame: pd.DataFrame, source: VectorColumn | TabularColumns, modality: Modality
-    ) -> FeatureColumn:
+        self, frame: pd.DataFrame, source: ModalitySource, modality: Modality
+    ) -> FeatureColumn | StoredFeatureColumn:
         if isinstance(source, TabularColumns):
             return FeatureColumn(modality, self.tabular[source.name].transform(frame))
-        column = FeatureColumn(modality, _of_width(frame, source, modality.feature_dim))
+        column: FeatureColumn | StoredFeatureColumn
+        if isinstance(source, StoredFeatures):
+            assert self.schema.id is not None
+            column = stored_column(source, modality, self.fingerprints[source.name], frame, self.schema.id)
+        else:
+            column = FeatureColumn(modality, _of_width(frame, source, modality.feature_dim))
         missing = len(column) - int(column.present.sum())
         if missing:
             logger.info("Modality '%s' is missing in %d of %d rows.", modality.name, missing, len(column))
@@ -263,9 +315,11 @@ def _first_width(frame: pd.DataFrame, source: VectorColumn) -> int:
     for features in _cells(frame, source):
         if features is not None:
             return width_of(features)
-    raise DataError(
-        f"Modality '{source.name}' is missing in every training row. Fill its column, or leave the modality out."
-    )
+    raise _missing_everywhere(source.name, "Fill its column")
+
+
+def _missing_everywhere(name: str, advice: str) -> DataError:
+    return DataError(f"Modality '{name}' is missing in every training row. {advice}, or leave the modality out.")
 
 
 def _of_width(frame: pd.DataFrame, source: VectorColumn, feature_dim: int) -> Iterator[Features]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -95,7 +96,60 @@ class TabularColumns:
         }
 
 
-_KINDS: dict[str, type[VectorColumn] | type[TabularColumns]] = {"vector": VectorColumn, "tabular": TabularColumns}
+@dataclass(frozen=True)
+class StoredFeatures:
+    """A modality whose features a store holds, which ``mmadapters extract`` made; the row's id finds them.
+
+    Attributes:
+        name: Name of the modality.
+        store: Folder of the store; a relative path starts from the working folder.
+        column: Column of the store; None for the one that is called like the modality.
+        pooling: ``mean`` to read the mean over the steps of a sequence instead of the sequence.
+
+    Raises:
+        ConfigurationError: If the name, the store, the column or the pooling cannot be used.
+    """
+
+    name: str
+    store: str
+    column: str | None = None
+    pooling: str | None = None
+
+    def __post_init__(self) -> None:
+        Modality(self.name, feature_dim=1)
+        if not isinstance(self.store, (str, os.PathLike)) or not os.fspath(self.store):
+            raise ConfigurationError(f"Modality '{self.name}' was given store={self.store!r}. Give a store's folder.")
+        object.__setattr__(self, "store", os.fspath(self.store))
+        if self.column is not None:
+            _one_or_more(f"column of modality '{self.name}'", self.column)
+        if self.pooling not in (None, "mean"):
+            raise ConfigurationError(
+                f"Modality '{self.name}' was given pooling={self.pooling!r}. Accepted are 'mean', and None for the "
+                "features as they are in the store."
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Nothing: beside the id, the modality needs no column of the table."""
+        return ()
+
+    @property
+    def store_column(self) -> str:
+        """Column of the store."""
+        return self.column or self.name
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, with ``kind: store``."""
+        return {"kind": "store", "name": self.name, "store": self.store, "column": self.column, "pooling": self.pooling}
+
+
+ModalitySource = VectorColumn | TabularColumns | StoredFeatures
+_KINDS: dict[str, type[VectorColumn] | type[TabularColumns] | type[StoredFeatures]] = {
+    "vector": VectorColumn,
+    "tabular": TabularColumns,
+    "store": StoredFeatures,
+}
+_REQUIRED = {"vector": ["name", "column"], "tabular": ["name"], "store": ["name", "store"]}
 
 
 @dataclass(frozen=True)
@@ -110,7 +164,8 @@ class DatasetSchema:
         problem_type: ``multi_label_classification``, ``single_label_classification`` or ``regression``; None to infer
             it from the labels of the training rows.
         label_separator: Text between the labels of one cell, such as ``"|"``; it makes the problem multi-label.
-        id: Column that identifies a row in the outputs. It is no input of the model and may be absent from the rows.
+        id: Column that identifies a row in the outputs. It is no input of the model and may be absent from the rows,
+            unless features are read from a store, where it finds them.
 
     Raises:
         ConfigurationError: If a field cannot be used, a modality's name is used twice or a label column is also an
@@ -119,7 +174,7 @@ class DatasetSchema:
 
     text: str | tuple[str, ...]
     label: str | tuple[str, ...] | None = None
-    modalities: tuple[VectorColumn | TabularColumns, ...] = ()
+    modalities: tuple[ModalitySource, ...] = ()
     problem_type: str | None = None
     label_separator: str | None = None
     id: str | None = None
@@ -147,8 +202,10 @@ class DatasetSchema:
 
     @property
     def input_columns(self) -> tuple[str, ...]:
-        """Every column that the model's inputs are read from, each once."""
+        """Every column that the model's inputs are read from, each once; the id where it finds features in a store."""
         names = [*self.text_columns, *(column for modality in self.modalities for column in modality.columns)]
+        if self.id is not None and any(isinstance(modality, StoredFeatures) for modality in self.modalities):
+            names.append(self.id)
         return tuple(dict.fromkeys(names))
 
     def to_dict(self) -> dict[str, Any]:
@@ -182,9 +239,15 @@ class DatasetSchema:
 
     def _check_modalities(self) -> None:
         for modality in self.modalities:
-            if not isinstance(modality, (VectorColumn, TabularColumns)):
+            if not isinstance(modality, (VectorColumn, TabularColumns, StoredFeatures)):
                 raise ConfigurationError(
-                    f"modalities holds {modality!r}. Accepted are VectorColumn and TabularColumns objects."
+                    f"modalities holds {modality!r}. Accepted are VectorColumn, TabularColumns and StoredFeatures "
+                    "objects."
+                )
+            if isinstance(modality, StoredFeatures) and self.id is None:
+                raise ConfigurationError(
+                    f"Modality '{modality.name}' is read from a store, where the row's id finds its features, and the "
+                    "schema names no id column. Set id to the column that the features were extracted with."
                 )
         for name, count in Counter(modality.name for modality in self.modalities).items():
             if count > 1:
@@ -228,19 +291,18 @@ class DatasetSchema:
             )
 
 
-def _modality(entry: VectorColumn | TabularColumns | Mapping[str, Any]) -> VectorColumn | TabularColumns:
-    if isinstance(entry, (VectorColumn, TabularColumns)):
+def _modality(entry: ModalitySource | Mapping[str, Any]) -> ModalitySource:
+    if isinstance(entry, (VectorColumn, TabularColumns, StoredFeatures)):
         return entry
     if not isinstance(entry, Mapping) or entry.get("kind") not in _KINDS:
         given = entry.get("kind") if isinstance(entry, Mapping) else entry
         raise ConfigurationError(
             f"A modality was given kind={given!r}. Accepted are {listed(_KINDS)}: 'vector' with 'name' and 'column', "
-            "'tabular' with 'name' and 'numeric' or 'categorical'."
+            "'tabular' with 'name' and 'numeric' or 'categorical', 'store' with 'name' and 'store'."
         )
     kind = _KINDS[entry["kind"]]
     state = {key: value for key, value in entry.items() if key != "kind"}
-    required = ["name", "column"] if kind is VectorColumn else ["name"]
-    _check_keys(f"a {entry['kind']} modality", state, [field.name for field in fields(kind)], required)
+    _check_keys(f"a {entry['kind']} modality", state, [field.name for field in fields(kind)], _REQUIRED[entry["kind"]])
     return kind(**state)
 
 
