@@ -171,6 +171,14 @@ def test_samples_that_are_no_numbers_are_an_error(tmp_path: Path, value: float, 
     assert len(waveform_of(path, max_seconds=1.0)) == RATE
 
 
+def test_samples_that_overflow_are_an_error(tmp_path: Path) -> None:
+    largest = np.full((2, 100), np.finfo(np.float32).max, np.float32)
+    soundfile.write(tmp_path / "x.wav", largest.T, RATE, subtype="FLOAT")
+    assert "no finite numbers" in error_of(tmp_path / "x.wav")
+    write_sound(tmp_path / "x.mkv", np.full(100, 1e300), RATE, "pcm_f64le", "dbl")
+    assert "no finite numbers" in error_of(tmp_path / "x.mkv")
+
+
 def test_only_so_much_is_read_as_is_wanted(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "x.wav", noise(5 * 44_100), 44_100, subtype="FLOAT")
     whole = waveform_of(tmp_path / "x.wav")

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmadapters.errors import ConfigurationError, DataError
-from mmadapters.features import TabularEncoder
-from mmadapters.features.tabular import category_key, is_missing, to_number
+from mmadapters.features.tabular import TabularEncoder, category_key, is_missing, to_number
 
 FRAME = pd.DataFrame(
     {

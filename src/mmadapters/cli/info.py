@@ -28,9 +28,9 @@ def info(
         if isinstance(value, dict):
             OUT.print(name, style="bold")
             for key, entry in value.items():
-                OUT.print(f"  {key}: {entry}")
+                OUT.print(f"  {key}: {entry}", soft_wrap=True)
         else:
-            OUT.print(Text.assemble((name, "bold"), f": {value}"))
+            OUT.print(Text.assemble((name, "bold"), f": {value}"), soft_wrap=True)
 
 
 def describe(folder: Path, backbone: str | None = None) -> dict[str, Any]:

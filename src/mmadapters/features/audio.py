@@ -128,7 +128,8 @@ class _Waveform:
 
     def _add(self, block: _Block) -> None:
         self._check(block)
-        mono = block.samples.mean(axis=0, dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mono = block.samples.mean(axis=0, dtype=np.float32)
         if not np.isfinite(mono).all():
             raise MediaError("the sound has samples that are no finite numbers")
         if self._first is None:
@@ -200,7 +201,8 @@ def _to_float(frame: AudioFrame) -> np.ndarray:
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
     if samples.dtype.kind == "f":
-        return samples.astype(np.float32)
+        with np.errstate(over="ignore"):
+            return samples.astype(np.float32)
     if samples.dtype.kind == "u":
         return (samples.astype(np.float32) - 128.0) / 128.0
     return (samples / 2.0 ** (8 * samples.dtype.itemsize - 1)).astype(np.float32)
