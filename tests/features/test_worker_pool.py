@@ -258,7 +258,10 @@ def fail_with_busy_workers(pool: GuardedPool, marker: Path) -> None:
 
 MAIN = """
 import sys
+import signal
 import guard_tasks
+# A shell that starts this in the background has interrupts ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from mmadapters.features.guard import GuardedPool
 with GuardedPool(2, 600) as pool:
     pool.submit(0, guard_tasks.wait_for_ever, __import__("pathlib").Path(sys.argv[1]))
@@ -276,7 +279,10 @@ def test_workers_end_with_the_main_process(tmp_path: Path, sent: signal.Signals)
         idle = [psutil.Process(pid) for pid in worker_processes(main.pid) if pid != busy.pid]
         assert len(idle) == 1
         main.send_signal(sent)
-        _, errors = main.communicate(timeout=30)
+        try:
+            _, errors = main.communicate(timeout=30)
+        finally:
+            main.kill()
     assert (b"KeyboardInterrupt" in errors) == (sent is signal.SIGINT)
     if sent is not signal.SIGINT:
         # Nobody was left to end the busy one; it ends with its task's time, which is long here.
