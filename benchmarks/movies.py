@@ -25,8 +25,9 @@ from mmadapters.backbones import load_tokenizer
 from mmadapters.cli.console import prepare_libraries, step
 from mmadapters.data.collator import MultimodalCollator
 from mmadapters.data.preprocessor import Preprocessor
+from mmadapters.data.schema import MULTI_LABEL
 from mmadapters.data.sources.movielens import movie_splits
-from mmadapters.demo import PROBLEM_TYPE, SCHEMA
+from mmadapters.demo.movies import SCHEMA
 from mmadapters.evaluation.evaluator import evaluate, predict
 from mmadapters.files import write_json_atomically
 from mmadapters.training.arguments import MultimodalTrainingArguments
@@ -86,9 +87,9 @@ def run_once(frames: dict[str, Any], variant: dict[str, Any], seed: int) -> dict
     }
     for split in ("validation", "test"):
         report = evaluate(
-            predict(fitted.model, data[split], collator, PROBLEM_TYPE),
+            predict(fitted.model, data[split], collator, MULTI_LABEL),
             data[split],
-            PROBLEM_TYPE,
+            MULTI_LABEL,
             list(fitted.model.config.label2id),
         )
         result |= {f"{split}_{metric}": round(report.values[metric], 4) for metric in METRICS}

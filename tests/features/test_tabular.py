@@ -1,6 +1,5 @@
 import json
 import logging
-from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -9,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmadapters.errors import ConfigurationError, DataError
-from mmadapters.features.tabular import TabularEncoder, category_key, is_missing, to_number
+from mmadapters.features.tabular import TabularEncoder
 
 FRAME = pd.DataFrame(
     {
@@ -128,57 +127,6 @@ def test_a_category_is_the_same_whatever_file_it_came_from():
         np.testing.assert_array_equal(features, [[0, 1, 0, 0, 1, 0, 0, 0], [1, 0, 0, 0, 0, 1, 0, 0]])
 
 
-@pytest.mark.parametrize(
-    ("value", "key"),
-    [
-        (1, "1"),
-        (1.0, "1"),
-        ("1.0", "1"),
-        ("007", "7"),
-        (np.int64(3), "3"),
-        (np.float32(0.5), "0.5"),
-        (Decimal("2.50"), "2.5"),
-        (-0.0, "0"),
-        (12345678901234567890, "12345678901234567890"),
-        (True, "true"),
-        (np.bool_(False), "false"),
-        (" drama ", "drama"),
-        ("1_000", "1_000"),
-        ("9" * 5000, "9" * 5000),
-        ("1e999", "1e999"),
-        ("NA", "NA"),
-        ("", None),
-        (None, None),
-        (float("nan"), None),
-        (pd.NaT, None),
-    ],
-)
-def test_category_keys(value, key):
-    assert category_key(value) == key
-
-
-@given(st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none()))
-def test_the_key_of_a_key_is_the_key(value):
-    key = category_key(value)
-    assert key is None or category_key(key) == key
-
-
-@given(st.one_of(st.integers(-(2**53), 2**53), st.floats(allow_nan=False, allow_infinity=False), st.booleans()))
-def test_a_key_survives_json_and_text(value):
-    assert category_key(json.loads(json.dumps(value))) == category_key(value) == category_key(str(value))
-
-
-def test_numbers_and_what_is_none():
-    assert to_number("1e3") == 1000.0
-    assert to_number(Decimal("0.5")) == 0.5
-    assert np.isnan(to_number(10**400))
-    assert np.isnan(to_number(None))
-    for value in ("1_000", "twelve", [1.0], {"a": 1}, pd.Timestamp("2020-01-01"), 1j):
-        assert to_number(value) is None
-    assert is_missing("  ")
-    assert not is_missing([None])
-
-
 @settings(max_examples=50)
 @given(
     st.lists(
@@ -229,10 +177,14 @@ def test_a_column_that_the_frame_has_twice_is_refused():
 @pytest.mark.parametrize(
     ("settings_", "message"),
     [
-        ({}, "was given no column. List at least one under 'numeric' or 'categorical'"),
+        ({}, "was given no column. List at least one under 'numeric', 'categorical' or 'multi_valued'"),
         ({"numeric": ["a", "b", "a"]}, "Column 'a' is listed 2 times"),
         ({"numeric": ["a"], "categorical": ["a"]}, "Column 'a' is listed 2 times"),
         ({"numeric": "budget"}, r"numeric='budget' is one text. Give a list of column names"),
+        ({"categorical": ["a"], "multi_valued": ["a"]}, "Column 'a' is listed 2 times. List every column once, under"),
+        ({"multi_valued": "actors"}, "multi_valued='actors' is one text"),
+        ({"multi_valued": ["a"], "value_separator": ""}, "value_separator='' cannot be used. Give the text between"),
+        ({"multi_valued": ["a"], "value_separator": None}, "value_separator=None cannot be used"),
         ({"categorical": ["a", 3]}, "categorical lists 3. A column is given by its name"),
         ({"categorical": ["a"], "max_categories": 0}, "max_categories=0 cannot be used"),
         ({"categorical": ["a"], "min_frequency": True}, "min_frequency=True cannot be used"),
@@ -252,7 +204,7 @@ def test_a_value_that_is_no_number_is_named_with_column_and_row():
 def test_dates_and_lists_are_no_numbers():
     with pytest.raises(DataError, match="Column 'd' holds Timestamp.* in row 0, which is no number"):
         TabularEncoder(numeric=["d"]).fit(pd.DataFrame({"d": pd.to_datetime(["2020-01-01"])}))
-    with pytest.raises(DataError, match="Categorical column 'c' holds a list in row 0"):
+    with pytest.raises(DataError, match="Categorical column 'c' holds a list in row 0.*under 'multi_valued'"):
         TabularEncoder(categorical=["c"]).fit(pd.DataFrame({"c": [["a", "b"]]}))
 
 

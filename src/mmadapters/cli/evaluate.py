@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mmadapters.cli.store_option import Stores, with_chosen_stores
+
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
@@ -15,6 +17,7 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report as JSON.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Where the backbone is, if not under its saved name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    store: Stores = None,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Score a saved model on rows with labels: metrics and a table per label."""
@@ -27,7 +30,8 @@ def evaluate(
 
     shown = prepare_libraries(progress)
     artefact = load_artefact(model, backbone)
-    dataset = artefact.preprocessor.transform(read_rows(rows))
+    preprocessor = with_chosen_stores(artefact.preprocessor, store)
+    dataset = preprocessor.transform(read_rows(rows))
     predictions = predict(
         artefact.model,
         dataset,

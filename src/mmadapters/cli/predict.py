@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmadapters.cli.store_option import Stores, with_chosen_stores
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -19,6 +21,7 @@ def predict(
     rows: Annotated[Path, typer.Argument(help="Rows to predict: CSV, JSONL or Parquet.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .csv, .jsonl or .parquet.")],
     backbone: Annotated[str | None, typer.Option(help="Where the backbone is, if not under its saved name.")] = None,
+    store: Stores = None,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Predict: one row per input row, with the predicted labels and each label's probability."""
@@ -30,8 +33,9 @@ def predict(
     shown = prepare_libraries(progress)
     check_writable_rows(output)
     artefact = load_artefact(model, backbone)
+    preprocessor = with_chosen_stores(artefact.preprocessor, store)
     frame = read_rows(rows)
-    dataset = artefact.preprocessor.transform(frame, with_labels=False)
+    dataset = preprocessor.transform(frame, with_labels=False)
     predictions = run(
         artefact.model,
         dataset,

@@ -68,6 +68,8 @@ class ModalitySettings:
         columns: Number columns that together are the vector.
         numeric: Table columns of numbers.
         categorical: Table columns of categories.
+        multi_valued: Table columns of which a cell has several categories.
+        value_separator: With ``multi_valued``, text between the categories of a cell; ``|`` where absent.
         max_categories: Most categories of a column that are kept.
         min_frequency: Training rows that a category must have to be kept.
         store: Folder that ``mmadapters extract`` wrote; ``data.id`` finds a row's features.
@@ -78,6 +80,8 @@ class ModalitySettings:
     columns: list[str] | None = _field("number columns that are the vector", default=None)
     numeric: list[str] = _field("table columns of numbers", default_factory=list)
     categorical: list[str] = _field("table columns of categories", default_factory=list)
+    multi_valued: list[str] = _field("table columns of several categories a cell", default_factory=list)
+    value_separator: str | None = _field("with multi_valued: text between the categories of a cell", default=None)
     max_categories: int = _field("most categories of a column", default=50)
     min_frequency: int = _field("rows that a category must have", default=1)
     store: str | None = _field("folder of extracted features", default=None)
@@ -87,17 +91,19 @@ class ModalitySettings:
         given = [
             self.column is not None and self.store is None,
             self.columns is not None,
-            bool(self.numeric or self.categorical),
+            bool(self.numeric or self.categorical or self.multi_valued),
             self.store is not None,
         ]
         if sum(given) != 1:
             raise ConfigurationError(
                 "a modality is either `column:` (a column of vectors), or `columns:` (a list of number columns), or "
-                "`numeric:` and `categorical:` (table columns), or `store:` (a folder of extracted features); give "
-                "exactly one of the four."
+                "`numeric:`, `categorical:` and `multi_valued:` (table columns), or `store:` (a folder of extracted "
+                "features); give exactly one of the four."
             )
         if self.pooling is not None and self.store is None:
             raise ConfigurationError("pooling is for features from a store; give `store:`, or leave it out.")
+        if self.value_separator is not None and not self.multi_valued:
+            raise ConfigurationError("value_separator is for the columns under `multi_valued:`, and there are none.")
 
     def to_source(self, name: str) -> ModalitySource:
         """Return the modality as the schema names it."""
@@ -109,8 +115,15 @@ class ModalitySettings:
             return VectorColumn(name, self.column)
         if self.columns is not None:
             return VectorColumn(name, tuple(self.columns))
+        separator = {} if self.value_separator is None else {"value_separator": self.value_separator}
         return TabularColumns(
-            name, tuple(self.numeric), tuple(self.categorical), self.max_categories, self.min_frequency
+            name,
+            tuple(self.numeric),
+            tuple(self.categorical),
+            self.max_categories,
+            self.min_frequency,
+            tuple(self.multi_valued),
+            **separator,
         )
 
 

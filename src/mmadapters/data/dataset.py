@@ -15,7 +15,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from mmadapters.errors import DataError, did_you_mean, listed
-from mmadapters.features.tabular import is_missing
+from mmadapters.features.cells import is_missing
 from mmadapters.modality import Modality
 
 _ACCEPTED = (

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import logging
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -15,7 +13,7 @@ import pandas as pd
 
 from mmadapters.data.schema import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 from mmadapters.errors import ConfigurationError, DataError, did_you_mean, listed
-from mmadapters.features.tabular import category_key, is_missing, to_number
+from mmadapters.features.cells import category_key, is_missing, list_in_text, to_number
 
 logger = logging.getLogger(__name__)
 
@@ -247,17 +245,7 @@ def _text(label: object) -> str:
 
 
 def _listed_in(value: object) -> list[Any] | None:
-    """Return the list that a text such as ``["a", "b"]`` (or Python's ``['a', 'b']``) states, or None."""
-    if not isinstance(value, str) or not value.strip().startswith("["):
-        return None
-    try:
-        entries = json.loads(value)
-    except ValueError:
-        try:
-            entries = ast.literal_eval(value.strip())
-        except (ValueError, SyntaxError):
-            return None
-    return entries if isinstance(entries, list) else None
+    return list_in_text(value) if isinstance(value, str) else None
 
 
 def _require_labels(values: pd.Series, advice: str) -> None:

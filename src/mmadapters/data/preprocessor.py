@@ -18,7 +18,8 @@ from mmadapters.data.labels import LabelEncoder, rows_named
 from mmadapters.data.schema import DatasetSchema, ModalitySource, StoredFeatures, TabularColumns, VectorColumn
 from mmadapters.data.stored import StoredFeatureColumn, look_up, stored_column
 from mmadapters.errors import ConfigurationError, DataError, did_you_mean, listed
-from mmadapters.features.tabular import TabularEncoder, is_missing, numeric_values, require_columns
+from mmadapters.features.cells import is_missing
+from mmadapters.features.tabular import TabularEncoder, numeric_values, require_columns
 from mmadapters.modality import Modality
 
 logger = logging.getLogger(__name__)

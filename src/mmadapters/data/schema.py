@@ -50,7 +50,7 @@ class VectorColumn:
 
 @dataclass(frozen=True)
 class TabularColumns:
-    """A modality made of numeric and categorical columns; see ``TabularEncoder`` for how they are encoded.
+    """A modality made of numeric, categorical and multi-valued columns; see ``TabularEncoder`` for their encoding.
 
     Attributes:
         name: Name of the modality.
@@ -58,9 +58,11 @@ class TabularColumns:
         categorical: Columns to encode one-hot.
         max_categories: The most categories to keep for a column.
         min_frequency: Number of training rows that a category must occur in to be kept.
+        multi_valued: Columns whose cells have several categories, to encode multi-hot.
+        value_separator: Text between the categories of such a cell, where it is no list.
 
     Raises:
-        ConfigurationError: If the name, the columns or a limit cannot be used.
+        ConfigurationError: If the name, the columns, a limit or the separator cannot be used.
     """
 
     name: str
@@ -68,21 +70,31 @@ class TabularColumns:
     categorical: tuple[str, ...] = ()
     max_categories: int = 50
     min_frequency: int = 1
+    multi_valued: tuple[str, ...] = ()
+    value_separator: str = "|"
 
     def __post_init__(self) -> None:
         Modality(self.name, feature_dim=1)
         encoder = self.encoder()
         object.__setattr__(self, "numeric", encoder.numeric)
         object.__setattr__(self, "categorical", encoder.categorical)
+        object.__setattr__(self, "multi_valued", encoder.multi_valued)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that the modality is read from."""
-        return (*self.numeric, *self.categorical)
+        return (*self.numeric, *self.categorical, *self.multi_valued)
 
     def encoder(self) -> TabularEncoder:
         """Return an encoder for these columns that has learned nothing yet."""
-        return TabularEncoder(self.numeric, self.categorical, self.max_categories, self.min_frequency)
+        return TabularEncoder(
+            self.numeric,
+            self.categorical,
+            self.max_categories,
+            self.min_frequency,
+            self.multi_valued,
+            self.value_separator,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, with ``kind: tabular``."""
@@ -93,6 +105,8 @@ class TabularColumns:
             "categorical": list(self.categorical),
             "max_categories": self.max_categories,
             "min_frequency": self.min_frequency,
+            "multi_valued": list(self.multi_valued),
+            "value_separator": self.value_separator,
         }
 
 
@@ -298,7 +312,7 @@ def _modality(entry: ModalitySource | Mapping[str, Any]) -> ModalitySource:
         given = entry.get("kind") if isinstance(entry, Mapping) else entry
         raise ConfigurationError(
             f"A modality was given kind={given!r}. Accepted are {listed(_KINDS)}: 'vector' with 'name' and 'column', "
-            "'tabular' with 'name' and 'numeric' or 'categorical', 'store' with 'name' and 'store'."
+            "'tabular' with 'name' and 'numeric', 'categorical' or 'multi_valued', 'store' with 'name' and 'store'."
         )
     kind = _KINDS[entry["kind"]]
     state = {key: value for key, value in entry.items() if key != "kind"}

@@ -103,9 +103,10 @@ def stored_column(
         The features of the N rows, in their order.
 
     Raises:
-        DataError: If the store does not hold a row, or features of another width or made in another way.
+        DataError: If the store cannot be opened, or does not hold a row, or features of another width or made in
+            another way.
     """
-    store = FeatureStore.open(source.store)
+    store = _opened(source)
     name = source.store_column
     stored = store.column(name)
     if stored.feature_dim != modality.feature_dim:
@@ -119,6 +120,16 @@ def stored_column(
     if source.pooling == "mean" and any(column.name == name and column.pool_mean for column in store.columns):
         return StoredFeatureColumn(modality, store, pooled, positions)
     return StoredFeatureColumn(modality, store, name, positions, mean=source.pooling == "mean")
+
+
+def _opened(source: StoredFeatures) -> FeatureStore:
+    try:
+        return FeatureStore.open(source.store)
+    except DataError as error:
+        raise DataError(
+            f"The features of modality '{source.name}' cannot be read. {error} `predict` and `evaluate` take another "
+            f"store by --store {source.name}=folder."
+        ) from error
 
 
 def _positions(store: FeatureStore, source: StoredFeatures, ids: Sequence[str]) -> np.ndarray:

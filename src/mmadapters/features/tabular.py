@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import logging
 import math
-import re
+import reprlib
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from mmadapters.errors import ConfigurationError, DataError, did_you_mean, listed
+from mmadapters.features.cells import category_key, is_missing, to_number, values_in
 
 logger = logging.getLogger(__name__)
 
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_NOT_FINITE = re.compile(r"[+-]?(inf|infinity|nan)", re.IGNORECASE)
-_EXACT_INTEGERS = 2.0**53
 _NO_NUMBER = "List the column under 'categorical', or clean its values."
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
+_LISTS = "'numeric', 'categorical' or 'multi_valued'"
 
 
 class TabularEncoder:
-    """Numeric and categorical columns as one vector a row.
+    """Numeric, categorical and multi-valued columns as one vector a row.
 
     A numeric column gives two features: the value standardised by the mean and the (population) standard deviation of
     the rows it was fitted on, and ``<column>__missing``, which is 1 where there is no number. ``None``, ``NaN``, blank
@@ -37,16 +34,26 @@ class TabularEncoder:
     value that is rare or was not seen, and ``<column>__missing``. Categories are compared as text in a form that does
     not depend on the file type: ``1``, ``1.0`` and ``"1"`` are one category, and so are ``True`` and ``"true"``.
 
+    A multi-valued column has several categories in a row, such as the actors of a movie: a cell is a list, tuple, set
+    or array of them, text with a separator between them, or text that is a JSON list. It gives the same features as a
+    categorical column, of which any number may be 1: one for each kept category that the row has, ``<column>__other``
+    where it has at least one that is rare or was not seen, and ``<column>__missing``. Order and repetition in a cell
+    do not count; blank and missing entries are passed over. An empty list is not missing: the row has none of the
+    categories, and all its features are 0.
+
     The number of features depends on the columns and the kept categories, never on where values are missing.
 
     Attributes:
         numeric: Numeric columns, in the given order.
         categorical: Categorical columns, in the given order; their features follow those of the numeric ones.
+        multi_valued: Multi-valued columns, in the given order; their features come last.
         max_categories: The most categories to keep for a column: the most frequent ones, ties in order of their text.
         min_frequency: Number of fitted rows that a category must occur in to be kept.
+        value_separator: Text between the categories of a multi-valued cell.
 
     Raises:
-        ConfigurationError: If no column is given, one is given twice, or a limit is not a whole number of at least 1.
+        ConfigurationError: If no column is given, one is given twice, a limit is not a whole number of at least 1, or
+            the separator is no text or empty.
     """
 
     def __init__(
@@ -55,11 +62,15 @@ class TabularEncoder:
         categorical: Sequence[str] = (),
         max_categories: int = 50,
         min_frequency: int = 1,
+        multi_valued: Sequence[str] = (),
+        value_separator: str = "|",
     ) -> None:
         self.numeric = _column_names("numeric", numeric)
         self.categorical = _column_names("categorical", categorical)
+        self.multi_valued = _column_names("multi_valued", multi_valued)
         self.max_categories = _at_least_one("max_categories", max_categories)
         self.min_frequency = _at_least_one("min_frequency", min_frequency)
+        self.value_separator = _separator(value_separator)
         self._check_columns_once()
         self._statistics: dict[str, tuple[float, float]] = {}
         self._categories: dict[str, list[str]] = {}
@@ -75,15 +86,20 @@ class TabularEncoder:
             The encoder itself.
 
         Raises:
-            DataError: If there are no rows, a column is absent or a numeric column holds something that is no number.
+            DataError: If there are no rows, a column is absent, or a cell does not fit its column: no number, several
+                values where one is expected, or values that are no categories.
         """
-        require_columns(frame, (*self.numeric, *self.categorical))
+        require_columns(frame, self.columns)
         if frame.empty:
             raise DataError("A table encoder was fitted on no rows. Give the rows of the training split.")
         self._statistics = {
             column: _mean_and_std(column, numeric_values(frame, column, _NO_NUMBER)) for column in self.numeric
         }
-        self._categories = {column: self._frequent(_keys(frame, column)) for column in self.categorical}
+        self._categories = {column: self._frequent(Counter(_keys(frame, column))) for column in self.categorical}
+        for column in self.multi_valued:
+            rows = _value_rows(frame, column, self.value_separator)
+            keys = (key for values in rows if values is not None for key in {category_key(value) for value in values})
+            self._categories[column] = self._frequent(Counter(keys))
         self._fitted = True
         return self
 
@@ -97,21 +113,35 @@ class TabularEncoder:
             Float32 array (N, D), columns named by ``feature_names``.
 
         Raises:
-            DataError: If a column is absent or a numeric column holds something that is no number.
+            DataError: If a column is absent or a cell does not fit its column, as in ``fit``.
             ConfigurationError: If the encoder was not fitted.
         """
         self._require_fitted()
-        require_columns(frame, (*self.numeric, *self.categorical))
-        blocks = [self._numeric_block(frame, column) for column in self.numeric]
-        blocks += [self._categorical_block(frame, column) for column in self.categorical]
-        return np.concatenate(blocks, axis=1)
+        require_columns(frame, self.columns)
+        features = np.zeros((len(frame), self.feature_dim), dtype=np.float32)
+        fill: dict[str, Callable[[np.ndarray, pd.DataFrame, str], None]] = {
+            **dict.fromkeys(self.numeric, self._fill_numeric),
+            **dict.fromkeys(self.categorical, self._fill_categorical),
+            **dict.fromkeys(self.multi_valued, self._fill_multi_valued),
+        }
+        start = 0
+        for column in self.columns:
+            end = start + len(self._categories.get(column, ())) + 2
+            fill[column](features[:, start:end], frame, column)
+            start = end
+        return features
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read, in the order of their features."""
+        return (*self.numeric, *self.categorical, *self.multi_valued)
 
     @property
     def feature_names(self) -> list[str]:
         """Names of the D features, in the order of the array's columns."""
         self._require_fitted()
         names = [name for column in self.numeric for name in (column, f"{column}__missing")]
-        for column in self.categorical:
+        for column in (*self.categorical, *self.multi_valued):
             names += [f"{column}={category}" for category in self._categories[column]]
             names += [f"{column}__other", f"{column}__missing"]
         return names
@@ -129,38 +159,39 @@ class TabularEncoder:
                 {"column": column, "mean": self._statistics[column][0], "std": self._statistics[column][1]}
                 for column in self.numeric
             ],
-            "categorical": [
-                {"column": column, "categories": list(self._categories[column])} for column in self.categorical
-            ],
+            "categorical": self._described(self.categorical),
+            "multi_valued": self._described(self.multi_valued),
             "max_categories": self.max_categories,
             "min_frequency": self.min_frequency,
+            "value_separator": self.value_separator,
         }
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> TabularEncoder:
-        """Return the fitted encoder that ``to_dict`` described."""
+        """Return the fitted encoder that ``to_dict`` described, also in a version without multi-valued columns."""
+        multi_valued = state.get("multi_valued", [])
         encoder = cls(
             numeric=[entry["column"] for entry in state["numeric"]],
             categorical=[entry["column"] for entry in state["categorical"]],
             max_categories=state["max_categories"],
             min_frequency=state["min_frequency"],
+            multi_valued=[entry["column"] for entry in multi_valued],
+            value_separator=state.get("value_separator", "|"),
         )
         encoder._statistics = {entry["column"]: (entry["mean"], entry["std"]) for entry in state["numeric"]}
-        encoder._categories = {entry["column"]: list(entry["categories"]) for entry in state["categorical"]}
+        encoder._categories = {
+            entry["column"]: list(entry["categories"]) for entry in (*state["categorical"], *multi_valued)
+        }
         encoder._fitted = True
         return encoder
 
     def _check_columns_once(self) -> None:
-        columns = (*self.numeric, *self.categorical)
-        if not columns:
-            raise ConfigurationError(
-                "A table encoder was given no column. List at least one under 'numeric' or 'categorical'."
-            )
-        for column, count in Counter(columns).items():
+        if not self.columns:
+            raise ConfigurationError(f"A table encoder was given no column. List at least one under {_LISTS}.")
+        for column, count in Counter(self.columns).items():
             if count > 1:
                 raise ConfigurationError(
-                    f"Column '{column}' is listed {count} times. List every column once, under either 'numeric' or "
-                    "'categorical'."
+                    f"Column '{column}' is listed {count} times. List every column once, under {_LISTS}."
                 )
 
     def _require_fitted(self) -> None:
@@ -169,68 +200,47 @@ class TabularEncoder:
                 "The table encoder has learned nothing yet. Call fit with the rows of the training split first."
             )
 
-    def _frequent(self, keys: list[str | None]) -> list[str]:
-        counts = Counter(key for key in keys if key is not None)
-        frequent = [key for key, count in counts.items() if count >= self.min_frequency]
+    def _frequent(self, counts: Counter[str | None]) -> list[str]:
+        frequent = [key for key, count in counts.items() if key is not None and count >= self.min_frequency]
         return sorted(frequent, key=lambda key: (-counts[key], key))[: self.max_categories]
 
-    def _numeric_block(self, frame: pd.DataFrame, column: str) -> np.ndarray:
+    def _described(self, columns: Iterable[str]) -> list[dict[str, Any]]:
+        return [{"column": column, "categories": list(self._categories[column])} for column in columns]
+
+    def _fill_numeric(self, block: np.ndarray, frame: pd.DataFrame, column: str) -> None:
         values = numeric_values(frame, column, _NO_NUMBER)
         mean, std = self._statistics[column]
         missing = np.isnan(values)
-        block = np.zeros((len(values), 2), dtype=np.float32)
         if std > 0:
             with np.errstate(over="ignore"):
                 standardised = (values[~missing] - mean) / std
             block[~missing, 0] = np.clip(standardised, -_FLOAT32_MAX, _FLOAT32_MAX)
         block[:, 1] = missing
-        return block
 
-    def _categorical_block(self, frame: pd.DataFrame, column: str) -> np.ndarray:
+    def _fill_categorical(self, block: np.ndarray, frame: pd.DataFrame, column: str) -> None:
         categories = self._categories[column]
         places: dict[str | None, int] = {category: place for place, category in enumerate(categories)}
         places[None] = len(categories) + 1
         chosen = [places.get(key, len(categories)) for key in _keys(frame, column)]
-        block = np.zeros((len(frame), len(categories) + 2), dtype=np.float32)
         block[np.arange(len(frame)), chosen] = 1.0
-        return block
 
-
-def is_missing(value: Any) -> bool:
-    """Tell whether a cell holds nothing: ``None``, ``NaN``, ``NaT``, ``pd.NA`` or blank text."""
-    if isinstance(value, str):
-        return not value.strip()
-    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
-
-
-def category_key(value: object) -> str | None:
-    """Return the text by which a category is compared, or None where the cell is missing.
-
-    A file's type decides whether a value arrives as ``1``, ``1.0``, ``"1"`` or ``True``, ``"True"``, ``"true"``;
-    the key is the same for each of these.
-    """
-    if is_missing(value):
-        return None
-    text = str(value).strip()
-    if text.lower() in ("true", "false"):
-        return text.lower()
-    return _number_key(text) if _NUMBER.fullmatch(text) else text
-
-
-def to_number(value: object) -> float | None:
-    """Return a cell as a number, ``nan`` where it is missing or infinite, or None where it is no number at all."""
-    if is_missing(value):
-        return math.nan
-    if isinstance(value, (bool, int, float, Decimal, np.bool_, np.integer, np.floating)):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-    elif isinstance(value, str) and (_NUMBER.fullmatch(value.strip()) or _NOT_FINITE.fullmatch(value.strip())):
-        number = float(value)
-    else:
-        return None
-    return number if math.isfinite(number) else math.nan
+    def _fill_multi_valued(self, block: np.ndarray, frame: pd.DataFrame, column: str) -> None:
+        categories = self._categories[column]
+        places = {category: place for place, category in enumerate(categories)}
+        other, missing = len(categories), len(categories) + 1
+        for row, values in enumerate(_value_rows(frame, column, self.value_separator)):
+            if values is None:
+                block[row, missing] = 1.0
+                continue
+            for value in values:
+                # A category is its own key, so that most values are found as they are.
+                place = places.get(value)
+                if place is None:
+                    key = category_key(value)
+                    if key is None:
+                        continue
+                    place = places.get(key, other)
+                block[row, place] = 1.0
 
 
 def numeric_values(frame: pd.DataFrame, column: str, advice: str) -> np.ndarray:
@@ -272,15 +282,6 @@ def require_columns(frame: pd.DataFrame, columns: Iterable[str]) -> None:
         raise DataError(f"The rows have more than one column {listed(repeated)}. Rename or drop all but one.")
 
 
-def _number_key(text: str) -> str:
-    number = float(text)
-    if number.is_integer() and abs(number) < _EXACT_INTEGERS:
-        return str(int(number))
-    if _INTEGER.fullmatch(text):
-        return ("-" if text.startswith("-") else "") + text.lstrip("+-").lstrip("0")
-    return repr(number) if math.isfinite(number) else text
-
-
 def _number_in(column: str, row: Hashable, value: object, advice: str) -> float:
     number = to_number(value)
     if number is None:
@@ -293,9 +294,26 @@ def _keys(frame: pd.DataFrame, column: str) -> list[str | None]:
         if not pd.api.types.is_scalar(value):
             raise DataError(
                 f"Categorical column '{column}' holds a {type(value).__name__} in row {row}. A category is one text, "
-                "number or truth value; give arrays and lists as a vector modality."
+                "number or truth value; list a column of several categories under 'multi_valued', and give vectors as "
+                "a modality of their own."
             )
     return [category_key(value) for value in frame[column]]
+
+
+def _value_rows(frame: pd.DataFrame, column: str, separator: str) -> Iterator[list[Any] | None]:
+    """Yield the values of each row's cell, blank ones among them, or None where the cell is missing."""
+    for row, cell in frame[column].items():
+        if is_missing(cell):
+            yield None
+            continue
+        values = values_in(cell, separator)
+        if values is None:
+            raise DataError(
+                f"Multi-valued column '{column}' holds {reprlib.repr(cell)} in row {row}. A cell is accepted as a "
+                "list of texts, numbers or truth values, as a JSON list of them, or as text with the value_separator "
+                f"{separator!r} between them."
+            )
+        yield values
 
 
 def _mean_and_std(column: str, numbers: np.ndarray) -> tuple[float, float]:
@@ -325,6 +343,14 @@ def _column_names(setting: str, names: Sequence[str]) -> tuple[str, ...]:
         if not isinstance(name, str) or not name:
             raise ConfigurationError(f"{setting} lists {name!r}. A column is given by its name, a text.")
     return tuple(names)
+
+
+def _separator(value: str) -> str:
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(
+            f"value_separator={value!r} cannot be used. Give the text between the values of a cell, such as '|'."
+        )
+    return value
 
 
 def _at_least_one(setting: str, value: int) -> int:

@@ -1,8 +1,4 @@
-"""The demonstration on real movies: what is a second modality worth inside a frozen text encoder?
-
-Text-only and multimodal adapters are trained on MovieLens-100k from the same seed and split, beside logistic
-regression on frozen features, and compared on the same test rows.
-"""
+"""What the demonstrations share: adapters and logistic regression trained on the same splits, and one table of both."""
 
 from __future__ import annotations
 
@@ -20,13 +16,12 @@ import pandas as pd
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.artefact import Artefact, artefact_bytes, load_artefact, save_artefact
-from mmadapters.backbones import load_encoder, load_tokenizer
-from mmadapters.baselines.frozen_linear import FrozenLinearBaseline, embed_texts
+from mmadapters.backbones import load_tokenizer
+from mmadapters.baselines.frozen_linear import FrozenLinearBaseline
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.files import read_rows
 from mmadapters.data.preprocessor import Preprocessor
-from mmadapters.data.schema import DatasetSchema, TabularColumns, VectorColumn
-from mmadapters.data.sources.movielens import AUDIENCE_COLUMNS, movie_splits
+from mmadapters.data.schema import MULTI_LABEL, DatasetSchema
 from mmadapters.errors import ArtefactError
 from mmadapters.evaluation.evaluator import GateMeans, evaluate, gate_means, predict
 from mmadapters.evaluation.metrics import MetricsReport, compute_metrics
@@ -35,20 +30,8 @@ from mmadapters.modality import TEXT
 from mmadapters.training.arguments import MultimodalTrainingArguments
 from mmadapters.training.fit import ModelSettings, fit
 
-PROBLEM_TYPE = "multi_label_classification"
 TEXT_ONLY = "text-only adapter"
 MULTIMODAL = "multimodal adapter"
-
-TEST_ROWS = "test_movies.jsonl"
-
-MODALITIES = (TabularColumns("audience", numeric=tuple(AUDIENCE_COLUMNS)), VectorColumn("viewers", "viewers"))
-"""``audience``: year and statistics of the ratings; ``viewers``: 64 factors of who rated the film."""
-
-SCHEMA = DatasetSchema(text="title", label="genres", modalities=MODALITIES, problem_type=PROBLEM_TYPE)
-"""Text: the title. Labels: 18 genres."""
-
-LINEAR_BASELINES = ((TEXT,), ("viewers",), (TEXT, "audience", "viewers"))
-"""What each logistic regression reads."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +72,11 @@ class DemoResult:
         labels: Label names.
         seed: Of split, initialisation and order.
         artefact: Folder of the multimodal adapter.
-        test_rows: The test movies, as a file that ``mmadapters predict`` reads.
+        test_rows: The rows of the test split, as a file that ``mmadapters predict`` reads.
         logits_sha256: Of the logits that the trained multimodal adapter gave for ``test_rows`` before it was loaded
             from disk.
+        unit: What a row is, in the plural.
+        note: What has to be said beside the figures, such as that the rows are made up.
     """
 
     methods: list[MethodResult]
@@ -104,6 +89,8 @@ class DemoResult:
     artefact: Path
     test_rows: Path
     logits_sha256: str
+    unit: str
+    note: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``."""
@@ -114,6 +101,7 @@ class DemoResult:
             "n_test": self.n_test,
             "labels": self.labels,
             "seed": self.seed,
+            **({"note": self.note} if self.note else {}),
             "mean_gates": self.gates
             and {
                 "gates": self.gates.names,
@@ -144,50 +132,24 @@ class DemoOptions:
     report: Callable[[str], None]
 
 
-def run_demo(options: DemoOptions) -> DemoResult:
-    """Fetch the movies, train, compare, and write artefacts, test rows and ``metrics.json``.
+def train_adapter(
+    options: DemoOptions, frames: Mapping[str, pd.DataFrame], schema: DatasetSchema, method: str
+) -> tuple[Artefact, MethodResult]:
+    """Train adapters on the training split, choose the epoch on the validation split, save the artefact.
 
     Args:
-        options: See ``DemoOptions``.
+        options: Of the demonstration.
+        frames: Rows by split: ``train``, ``validation`` and ``test``.
+        schema: What the columns mean; without modalities the adapters read the text alone.
+        method: Name of the row in the table, and of the artefact's folder.
 
-    Raises:
-        DownloadError: If the movies are not cached and the package index cannot be reached.
+    Returns:
+        The trained model, and its row of the table.
     """
-    options.report("Movies: MovieLens-100k, fetched once through the package index and then cached")
-    frames = movie_splits(options.seed)
-    linear = _linear_baselines(options, frames)
-    text_only, text_only_row = _train_adapter(options, frames, TEXT_ONLY, ())
-    artefact, multimodal_row = _train_adapter(options, frames, MULTIMODAL, MODALITIES)
-    gates = _mean_gates(artefact, frames["test"])
-    test_rows = options.output_dir / TEST_ROWS
-    write_text_atomically(test_rows, frames["test"].to_json(orient="records", lines=True, force_ascii=False))
-    result = DemoResult(
-        methods=[*linear, text_only_row, multimodal_row],
-        gates=gates,
-        n_train=len(frames["train"]),
-        n_validation=len(frames["validation"]),
-        n_test=len(frames["test"]),
-        labels=artefact.labels,
-        seed=options.seed,
-        artefact=artefact_folder(options.output_dir, MULTIMODAL),
-        test_rows=test_rows,
-        logits_sha256=_logits_sha256(artefact, test_rows),
-    )
-    write_json_atomically(options.output_dir / "metrics.json", result.to_dict())
-    return result
-
-
-def _train_adapter(
-    options: DemoOptions,
-    frames: Mapping[str, pd.DataFrame],
-    method: str,
-    modalities: Sequence[TabularColumns | VectorColumn],
-) -> tuple[Artefact, MethodResult]:
     options.report(f"Training the {method} inside the frozen {options.model.backbone}")
-    schema = replace(SCHEMA, modalities=tuple(modalities))
     preprocessor = Preprocessor.fit(frames["train"], schema, load_tokenizer(options.model.backbone))
     data = {split: preprocessor.transform(frame) for split, frame in frames.items()}
-    only_multimodal = () if modalities else ("fusion", "feature_dropout", "modality_dropout")
+    only_multimodal = () if schema.modalities else ("fusion", "feature_dropout", "modality_dropout")
     choices = {name: value for name, value in options.adapter.items() if name not in only_multimodal}
     arguments = MultimodalTrainingArguments(**{"seed": options.seed, "disable_tqdm": False, **options.training})
     fitted = fit(
@@ -205,7 +167,7 @@ def _train_adapter(
     folder = save_artefact(artefact, artefact_folder(options.output_dir, method))
     return artefact, MethodResult(
         method=method,
-        modalities=[TEXT, *(modality.name for modality in modalities)],
+        modalities=[TEXT, *(modality.name for modality in schema.modalities)],
         trainable_parameters=sum(p.numel() for p in fitted.model.parameters() if p.requires_grad),
         file_bytes=artefact_bytes(folder),
         seconds=fitted.seconds,
@@ -213,49 +175,90 @@ def _train_adapter(
     )
 
 
-def _linear_baselines(options: DemoOptions, frames: Mapping[str, pd.DataFrame]) -> list[MethodResult]:
-    """Logistic regression on frozen features, its C chosen on the validation split."""
-    options.report(f"Fitting logistic regressions on frozen features (title: {options.model.backbone}, mean-pooled)")
-    tokenizer, encoder = load_tokenizer(options.model.backbone), load_encoder(options.model.backbone)
-    preprocessor = Preprocessor.fit(frames["train"], SCHEMA, tokenizer)
-    audience = preprocessor.tabular["audience"]
-    targets = {split: np.asarray(preprocessor.transform(frame).labels) for split, frame in frames.items()}
-    started = time.perf_counter()
-    features = {
-        split: {
-            TEXT: embed_texts(frame["title"].tolist(), encoder, tokenizer),
-            "audience": audience.transform(frame),
-            "viewers": np.stack(frame["viewers"].tolist()),
-        }
-        for split, frame in frames.items()
-    }
-    embedding_seconds = time.perf_counter() - started
-    labels = [str(label) for label in preprocessor.labels.classes] if preprocessor.labels else []
-    rows = []
-    for names in LINEAR_BASELINES:
+@dataclass(frozen=True)
+class FrozenFeatures:
+    """What logistic regression reads.
+
+    Attributes:
+        values: By split and modality, float (N, D).
+        targets: By split, 0/1 (N, C).
+        labels: Names of the C labels.
+        text_seconds: Time that the encoder took for the texts; it counts for whoever reads them.
+    """
+
+    values: Mapping[str, Mapping[str, np.ndarray]]
+    targets: Mapping[str, np.ndarray]
+    labels: list[str]
+    text_seconds: float
+
+    def fit_linear(self, options: DemoOptions, names: Sequence[str]) -> MethodResult:
+        """Fit logistic regression, its C chosen on the validation split, save it and return its row of the table.
+
+        Args:
+            options: Of the demonstration.
+            names: The modalities that it reads, ``text`` included.
+        """
         started = time.perf_counter()
-        joined = {split: np.concatenate([parts[name] for name in names], axis=1) for split, parts in features.items()}
-        baseline = FrozenLinearBaseline(PROBLEM_TYPE)
-        baseline.fit(joined["train"], targets["train"], joined["validation"], targets["validation"])
-        seconds = time.perf_counter() - started + (embedding_seconds if TEXT in names else 0.0)
+        joined = {
+            split: np.concatenate([parts[name] for name in names], axis=1) for split, parts in self.values.items()
+        }
+        baseline = FrozenLinearBaseline(MULTI_LABEL)
+        baseline.fit(joined["train"], self.targets["train"], joined["validation"], self.targets["validation"])
+        seconds = time.perf_counter() - started + (self.text_seconds if TEXT in names else 0.0)
         file_bytes = baseline.save(options.output_dir / "logistic-regression" / f"{'-'.join(names)}.safetensors")
-        report = compute_metrics(PROBLEM_TYPE, baseline.predict_proba(joined["test"]), targets["test"], labels)
-        rows.append(
-            MethodResult(
-                method="logistic regression",
-                modalities=list(names),
-                trainable_parameters=baseline.n_parameters,
-                file_bytes=file_bytes,
-                seconds=seconds,
-                **_shown(report),
-            )
+        report = compute_metrics(MULTI_LABEL, baseline.predict_proba(joined["test"]), self.targets["test"], self.labels)
+        return MethodResult(
+            method="logistic regression",
+            modalities=list(names),
+            trainable_parameters=baseline.n_parameters,
+            file_bytes=file_bytes,
+            seconds=seconds,
+            **_shown(report),
         )
-    return rows
+
+
+def write_result(
+    options: DemoOptions,
+    frames: Mapping[str, pd.DataFrame],
+    methods: list[MethodResult],
+    artefact: Artefact,
+    test_rows: Path,
+    unit: str,
+    note: str = "",
+) -> DemoResult:
+    """Write the test rows and ``metrics.json``, and return what was measured.
+
+    Args:
+        options: Of the demonstration.
+        frames: Rows by split.
+        methods: The rows of the table.
+        artefact: The multimodal adapter.
+        test_rows: Where the test rows go.
+        unit: What a row is, in the plural.
+        note: What has to be said beside the figures.
+    """
+    write_text_atomically(test_rows, frames["test"].to_json(orient="records", lines=True, force_ascii=False))
+    result = DemoResult(
+        methods=methods,
+        gates=_mean_gates(artefact, frames["test"]),
+        n_train=len(frames["train"]),
+        n_validation=len(frames["validation"]),
+        n_test=len(frames["test"]),
+        labels=artefact.labels,
+        seed=options.seed,
+        artefact=artefact_folder(options.output_dir, MULTIMODAL),
+        test_rows=test_rows,
+        logits_sha256=_logits_sha256(artefact, test_rows),
+        unit=unit,
+        note=note,
+    )
+    write_json_atomically(options.output_dir / "metrics.json", result.to_dict())
+    return result
 
 
 def _evaluate(artefact: Artefact, data: MultimodalDataset) -> MetricsReport:
-    predictions = predict(artefact.model, data, artefact.collator, PROBLEM_TYPE, batch_size=artefact.batch_size)
-    return evaluate(predictions, data, PROBLEM_TYPE, artefact.labels)
+    predictions = predict(artefact.model, data, artefact.collator, MULTI_LABEL, batch_size=artefact.batch_size)
+    return evaluate(predictions, data, MULTI_LABEL, artefact.labels)
 
 
 def _mean_gates(artefact: Artefact, frame: pd.DataFrame) -> GateMeans | None:
@@ -264,7 +267,7 @@ def _mean_gates(artefact: Artefact, frame: pd.DataFrame) -> GateMeans | None:
         return None
     data = artefact.preprocessor.transform(frame)
     predictions = predict(
-        artefact.model, data, artefact.collator, PROBLEM_TYPE, batch_size=artefact.batch_size, output_gates=True
+        artefact.model, data, artefact.collator, MULTI_LABEL, batch_size=artefact.batch_size, output_gates=True
     )
     return gate_means(predictions, data, tuner.site_layers, tuner.gate_names)
 
@@ -274,21 +277,34 @@ def _shown(report: MetricsReport) -> dict[str, float]:
 
 
 def artefact_folder(output_dir: Path, method: str) -> Path:
-    """Return where the artefact of a method goes, ``TEXT_ONLY`` or ``MULTIMODAL``."""
+    """Return where the artefact of a method goes, such as ``MULTIMODAL``."""
     return output_dir / method.replace(" ", "-")
 
 
-def check_reload(result: DemoResult) -> None:
-    """Predict the test movies in a new process, from what is on disk, and compare with the trained model bit for bit.
+def best_single(result: DemoResult) -> tuple[MethodResult, MethodResult]:
+    """Return the best method that reads one modality, and the adapters that read all, by micro average precision.
 
     Args:
-        result: Of ``run_demo``; its artefact and test rows are on disk.
+        result: Of a demonstration that tried single modalities.
+    """
+    single = max(
+        (method for method in result.methods if len(method.modalities) == 1),
+        key=lambda method: method.micro_average_precision,
+    )
+    return single, next(method for method in result.methods if method.method == MULTIMODAL)
+
+
+def check_reload(result: DemoResult) -> None:
+    """Predict the test rows in a new process, from what is on disk, and compare with the trained model bit for bit.
+
+    Args:
+        result: Of a demonstration; its artefact and test rows are on disk.
 
     Raises:
         ArtefactError: If the process fails or any number differs.
     """
     code = (
-        "import sys; from pathlib import Path; from mmadapters.demo import logits_digest; "
+        "import sys; from pathlib import Path; from mmadapters.demo.comparison import logits_digest; "
         "print(logits_digest(Path(sys.argv[1]), Path(sys.argv[2])))"
     )
     command = [sys.executable, "-c", code, str(result.artefact), str(result.test_rows)]
@@ -317,5 +333,5 @@ def _logits_sha256(artefact: Artefact, rows: Path) -> str:
     """Return the digest for a model, which is moved to the CPU: another device gives other last digits."""
     model = artefact.model.to("cpu")
     data = artefact.preprocessor.transform(read_rows(rows), with_labels=False)
-    predictions = predict(model, data, artefact.collator, PROBLEM_TYPE, batch_size=artefact.batch_size)
+    predictions = predict(model, data, artefact.collator, MULTI_LABEL, batch_size=artefact.batch_size)
     return hashlib.sha256(predictions.logits.tobytes()).hexdigest()

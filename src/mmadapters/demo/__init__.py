@@ -1,0 +1,1 @@
+"""The demonstrations: what is a further modality worth inside a frozen text encoder?"""
