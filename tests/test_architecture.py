@@ -52,6 +52,7 @@ HEAVY = {
     "accelerate",
     "pyarrow",
     "safetensors",
+    "ray",
 }
 
 
@@ -227,6 +228,17 @@ def test_cli_modules_other_than_options_are_light_themselves() -> None:
 def _named(module: str) -> tuple[str, str, bool]:
     source, is_package = SOURCES[module]
     return source, module, is_package
+
+
+def test_ray_is_loaded_where_it_is_used() -> None:
+    loading = {
+        name
+        for name, (source, is_package) in SOURCES.items()
+        for entry in imports_of(source, name, is_package)
+        if entry.at_import_time and entry.module.split(".")[0] == "ray"
+    }
+    assert loading == set()
+    assert "mmadapters.features.ray_workers" not in loaded_with("mmadapters.features.extract", SOURCES)
 
 
 def test_no_file_is_too_long_and_none_is_a_drawer() -> None:

@@ -90,6 +90,7 @@ def movies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 "year": 1950 + i,
                 "budget": None if i % 7 == 0 else random.uniform(1, 100),
                 "country": ["fr", "us"][i % 2],
+                "actors": None if i % 9 == 0 else "|".join(["Ann Lee", "Bo Díaz", "Cy Wu"][: 1 + i % 3]),
             }
         )
     pd.DataFrame(rows).to_csv(tmp_path / "movies.csv", index=False)
@@ -119,6 +120,8 @@ def test_a_run_as_documented(document: str, movies: Path, tiny_backbone: Path, c
     assert "micro_average_precision" in outputs["train"]
     assert "Comedy" in outputs["evaluate"]
     assert "metadata" in outputs["info"]
+    if document == "docs/training.md":
+        assert f"metadata: tabular, {2 * 2 + 4 + 5} wide" in outputs["info"]
     predictions = pd.read_csv("predictions.csv")
     assert len(predictions) == 40
     assert {"prediction", "probability_Comedy", "probability_Drama", "probability_War"} <= set(predictions)
@@ -154,6 +157,11 @@ def test_features_as_documented(tmp_path: Path, tiny_backbone: Path, monkeypatch
     assert "16 rows: 0 done before, 16 extracted" in printed
     assert "nothing is damaged" in printed
     assert len(pd.read_parquet("features.parquet")) == 16
+    (code,) = blocks("docs/features.md", "python")
+    names: dict = {}
+    exec(compile(code, "docs/features.md", "exec"), names)
+    assert names["features"]["id"][:] == [str(id) for id in rows["movie_id"]]
+    assert len(names["features"][0]["poster"]) == 1280
     tiny = ["--set", f"model.backbone={tiny_backbone}", "--set", "training.num_train_epochs=1"]
     run_command("mmadapters train run.yaml", *tiny)
     assert Path("runs/from-files/artefact/pipeline.json").is_file()

@@ -1,13 +1,18 @@
 """``mmadapters extract``: what its YAML may say, and a run on a few pictures."""
 
 import logging
+import os
+import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 import typer
 import yaml
@@ -62,6 +67,8 @@ def test_a_yaml_says_what_becomes_features_how(tmp_path: Path) -> None:
     assert (config.store, config.data.root, config.modalities["audio"].dtype) == ("runs/features", None, "float32")
     (tmp_path / "again.yaml").write_text(to_yaml(config))
     assert load_settings(ExtractConfig, tmp_path / "again.yaml") == config
+    whole = load_settings(ExtractConfig, written(tmp_path, SETTINGS), ["modalities.trailer.frame_size=0"])
+    assert whole.modalities["trailer"].to_spec("trailer").frame_size is None
 
 
 @pytest.mark.parametrize(
@@ -145,3 +152,62 @@ def test_a_root_and_limits_can_be_set(folder: Path) -> None:
     invoke("extract.yaml", "--set", "data.root=vit", "--set", "store=rooted")
     store = FeatureStore.open(folder / "rooted")
     assert store.status(0, "poster") == "error"
+
+
+@pytest.fixture
+def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where Ray keeps its files; the paths of its sockets may not be long."""
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0123456789abcdef0123456789abcdef")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    yield Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_ray_without_a_cluster_is_this_machine_alone(folder: Path, ray_folder: Path) -> None:
+    (folder / "rows.csv").write_text("movie,file\n1,missing.wav\n2,\n")
+    written(folder, {**SETTINGS, "modalities": {"sound": {"kind": "audio", "column": "file"}}, "store": "here"})
+    invoke("extract.yaml")
+    # In a process of its own, which Ray's environment and handlers of signals are left to.
+    command = [sys.executable, "-m", "mmadapters", "extract", "extract.yaml", "--engine", "ray", "--set", "store=there"]
+    command += ["--set", "ray={cpus: 1, workers: 1}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert "2 rows: 0 done before, 2 extracted" in ended.stdout
+    assert ended.stderr.splitlines() == ["· sound: audio, (T, D), D = 96"]
+    for name in ("shard-00000.arrow", "manifest.json"):
+        assert (folder / "there" / name).read_bytes() == (folder / "here" / name).read_bytes()
+    assert list(ray_folder.iterdir()) == []
+    left = [process.info["cmdline"] for process in psutil.process_iter(["cmdline"])]
+    assert [line for line in left if any(str(ray_folder) in word for word in line or [])] == []
+
+
+def test_ray_on_this_machine_alone_is_not_to_be_reached_from_another(ray_folder: Path) -> None:
+    program = """
+import psutil
+from mmadapters.features.ray_engine import RayOptions, connected
+with connected(RayOptions(cpus=1)) as ray:
+    processes = [psutil.Process(), *psutil.Process().children(recursive=True)]
+    listening = [c.laddr.ip for p in processes for c in p.net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    print(len(listening), *{ip.removeprefix("::ffff:") for ip in listening})
+"""
+    settings = {"RAY_AUTH_MODE": "", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": ""}
+    environment = {name: value for name, value in os.environ.items() if name not in settings}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env=environment
+    )
+    count, *addresses = ended.stdout.split()
+    assert int(count) >= 4, ended.stderr
+    assert addresses == ["127.0.0.1"]
+
+
+def test_ray_settings_that_cannot_be_used(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--ray-address head:6379 is of no use without --engine ray"):
+        invoke("extract.yaml", "--ray-address", "head:6379")
+    with pytest.raises(ConfigurationError, match="ray.worker is unknown. Did you mean 'workers'?"):
+        invoke("extract.yaml", "--engine", "ray", "--set", "ray.worker=2")
+    with pytest.raises(ConfigurationError, match="ray.address is unknown"):
+        invoke("extract.yaml", "--engine", "ray", "--set", "ray.address=head:6379")
+    with pytest.raises(ConfigurationError, match="The Ray address 'ray://head:10001' cannot be used"):
+        invoke("extract.yaml", "--engine", "ray", "--ray-address", "ray://head:10001")

@@ -248,7 +248,8 @@ def test_processes_read_at_once_while_one_writes(tmp_path: Path) -> None:
 
 
 def test_datasets_opens_a_shard(tmp_path: Path) -> None:
-    datasets = pytest.importorskip("datasets")
+    import datasets
+
     write(tmp_path, range(6), rows_per_shard=3)
     shards = [datasets.Dataset.from_file(str(tmp_path / shard.file)) for shard in read_manifest(tmp_path).shards]
     dataset = datasets.concatenate_datasets(shards)

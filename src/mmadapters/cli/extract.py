@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmadapters.cli.settings import load_settings
+from mmadapters.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mmadapters.cli.extract_config import ExtractConfig
     from mmadapters.features.extract import ExtractionSummary
+
+
+class Engine(str, Enum):
+    """Where files are decoded and encoded."""
+
+    LOCAL = "local"
+    RAY = "ray"
 
 
 def extract(
@@ -26,13 +35,27 @@ def extract(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Discard features that were made in another way.")
     ] = False,
+    engine: Annotated[
+        Engine,
+        typer.Option(help="Where files are decoded and encoded: in this machine's processes, or on Ray's nodes."),
+    ] = Engine.LOCAL,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            help="Ray cluster to connect to, host:port or auto; without it RAY_ADDRESS, else Ray on this machine alone."
+        ),
+    ] = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Extract features of images, videos and sound into a store; an interrupted run goes on where it was."""
     from mmadapters.cli.extract_config import ExtractConfig
 
+    if ray_address is not None and engine is not Engine.RAY:
+        raise ConfigurationError(
+            f"--ray-address {ray_address} is of no use without --engine ray. Give both or neither."
+        )
     settings = load_settings(ExtractConfig, config, overrides or [])
-    summary = run(settings, Path.cwd(), progress, num_shards, shard_index, overwrite)
+    summary = run(settings, Path.cwd(), progress, num_shards, shard_index, overwrite, engine, ray_address)
     print_summary(summary)
 
 
@@ -43,6 +66,8 @@ def run(
     num_shards: int = 1,
     shard_index: int = 0,
     overwrite: bool = False,
+    engine: Engine = Engine.LOCAL,
+    ray_address: str | None = None,
 ) -> ExtractionSummary:
     """Extract as the settings say.
 
@@ -53,6 +78,8 @@ def run(
         num_shards: Number of jobs that share the rows.
         shard_index: Number of this job.
         overwrite: Whether features that were made in another way are discarded.
+        engine: Where files are decoded and encoded.
+        ray_address: Of a Ray cluster.
 
     Returns:
         What was done.
@@ -64,9 +91,11 @@ def run(
     from mmadapters.features.extract import extract as extract_rows
     from mmadapters.features.extractor import build_extractor
     from mmadapters.features.guard import Limits
+    from mmadapters.features.ray_engine import RayOptions
 
     shown = prepare_libraries(progress)
     limits = Limits(**coerce_options("limits", Limits, settings.limits))
+    ray = RayOptions(address=ray_address, **coerce_options("ray", RayOptions, settings.ray, exclude=["address"]))
     frame = read_rows(rows_folder / settings.data.rows)
     root = frame.attrs[ROOT] if settings.data.root is None else rows_folder / settings.data.root
     options = ExtractionOptions(
@@ -82,6 +111,7 @@ def run(
         shard_index=shard_index,
         overwrite=overwrite,
         progress=shown,
+        ray=ray if engine is Engine.RAY else None,
     )
     sources = []
     for name, media in settings.modalities.items():

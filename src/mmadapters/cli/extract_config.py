@@ -52,7 +52,7 @@ class MediaSettings:
         revision: Of a Hub model.
         pooling: How an encoder's states become one vector.
         frames: Frames of a video.
-        frame_size: Pixels of a frame's shorter side.
+        frame_size: Pixels of a frame's shorter side; 0 for the video's own size.
         preset: Recipe of the log-mel spectrogram.
         clip_seconds: Length of an audio encoder's clips.
         batch_size: Images, or frames of one video, that are encoded together.
@@ -67,7 +67,7 @@ class MediaSettings:
     revision: str | None = _field("of a Hub model", default=None)
     pooling: Literal["auto", "pooler", "cls", "mean"] | None = _field("states to one vector", default=None)
     frames: int | None = _field("frames of a video", default=None)
-    frame_size: int | None = _field("pixels of a frame's shorter side", default=None)
+    frame_size: int | None = _field("pixels of a frame's shorter side, 0 for the video's own", default=None)
     preset: str | None = _field("recipe of the log-mel spectrogram", default=None)
     clip_seconds: float | None = _field("length of an audio encoder's clips", default=None)
     batch_size: int | None = _field("images that are encoded together", default=None)
@@ -93,7 +93,10 @@ class MediaSettings:
 
         accepted = {f.name for f in fields(ExtractorSpec)} - {"name"}
         options = {f.name: getattr(self, f.name) for f in fields(self) if f.name in accepted}
-        return ExtractorSpec(name, **{key: value for key, value in options.items() if value is not None})
+        options = {key: value for key, value in options.items() if value is not None}
+        if options.get("frame_size") == 0:
+            options["frame_size"] = None
+        return ExtractorSpec(name, **options)
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,11 @@ class ExtractConfig:
         modalities: Media by modality; the order is the store's.
         store: Folder of the features.
         limits: What a file may be at most: fields of ``Limits``.
-        workers: Processes that decode; one less than there are cores where absent.
+        workers: Processes that decode; one less than there are cores where absent. On Ray, of each worker.
         seconds_per_file: Wall-clock time after which a file is given up.
         worker_memory_mb: Memory of a worker.
         rows_per_shard: Rows that are committed together.
+        ray: Workers on a Ray cluster, for ``--engine ray``: ``workers``, ``cpus`` and ``gpus`` of ``RayOptions``.
     """
 
     data: MediaRows = _field("rows and their ids")
@@ -119,6 +123,7 @@ class ExtractConfig:
     seconds_per_file: float = _field("time after which a file is given up", default=120.0)
     worker_memory_mb: int = _field("memory of a worker", default=4096)
     rows_per_shard: int = _field("rows that are committed together", default=256)
+    ray: dict[str, Any] = _field("workers on a Ray cluster, CPUs and GPUs of each", default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.modalities:

@@ -38,6 +38,7 @@ class LogMelExtractor:
 
     def __init__(self, spec: ExtractorSpec, limits: Limits) -> None:
         preset = mel_preset(spec.preset)
+        self.spec = spec
         self.name = spec.name
         self.feature_dim = preset.bands
         self.decode: Callable[[Path], Decoded] = LogMelDecoder(preset, limits)
@@ -80,6 +81,7 @@ class AudioEncoderExtractor:
         self._shortest = min(self._clip, round(SHORTEST_CLIP * self._rate))
         output = self._forward(np.zeros(self._clip, dtype=np.float32))
         self._pooling = self._encoder.choose_pooling(spec.pooling, output)
+        self.spec = spec
         self.name = spec.name
         self.feature_dim = int(self._pooling(output).shape[-1])
         self.decode: Callable[[Path], Decoded] = WaveformDecoder(self._rate, limits)

@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from mmadapters.features.extractor import Extractor, fingerprint_changes
 from mmadapters.features.guard import GuardedPool, Limits
 from mmadapters.features.media_index import MediaIndex
 from mmadapters.features.outcome import Status
+from mmadapters.features.ray_engine import RayEngine, RayOptions, RaySetup, portable
 from mmadapters.features.store import FeatureStore, StoreColumn, StoreWriter
 from mmadapters.features.store_format import MANIFEST, StoreDtype, read_manifest
 
@@ -74,7 +75,8 @@ class ExtractionOptions:
         root: Folder that relative paths start from, and that no path may leave.
         allow_outside_root: Whether paths may leave it all the same.
         limits: What a file may be at most.
-        workers: Number of processes that decode; None for one less than there are cores.
+        workers: Number of processes that decode; None for one less than there are cores. On Ray so many belong to each
+            worker, and None is one less than its CPUs.
         seconds: Wall-clock time after which a worker is killed and its file is an error.
         memory_bytes: Address space of a worker.
         rows_per_shard: Rows that are committed together: so many are done again after a crash.
@@ -83,6 +85,8 @@ class ExtractionOptions:
         shard_index: Number of this job, from 0.
         overwrite: Whether a store with other features is emptied first.
         progress: Whether to show a progress bar.
+        ray: Decode and encode on a Ray cluster, with these workers; None for this machine without Ray. This process
+            then only says what is done where, and writes the store.
     """
 
     id_column: str
@@ -97,6 +101,7 @@ class ExtractionOptions:
     shard_index: int = 0
     overwrite: bool = False
     progress: bool = False
+    ray: RayOptions | None = None
 
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
@@ -183,16 +188,19 @@ def extract(
         store: Folder of the store; made where it does not exist.
         options: How to run.
         pool: Worker processes to use instead of new ones; it stays open, and has its own limits on time and memory.
+            Not for Ray, whose workers have their own.
 
     Returns:
         What was done.
 
     Raises:
-        ConfigurationError: If a modality is there twice, or the store was made in another way and ``overwrite`` is
-            False.
+        ConfigurationError: If a modality is there twice, the store was made in another way and ``overwrite`` is False,
+            or a Ray cluster cannot be reached or would make other features.
         DataError: If a column is absent, an id is missing or there twice, or the store is damaged or being written.
     """
     started = time.monotonic()
+    if pool is not None and options.ray is not None:
+        raise ConfigurationError("An extraction was given a pool and Ray options. Leave one of them out.")
     extractors = _extractors(sources)
     columns = {source.extractor.name: source.column for source in sources}
     own = share_of(media_rows(rows, options.id_column, columns), options.num_shards, options.shard_index)
@@ -238,55 +246,70 @@ class _Run:
         self._reader: FeatureStore | None = None
 
     def extract(self, pending: Sequence[MediaRow], summary: ExtractionSummary, pool: GuardedPool | None) -> None:
+        size = self._options.rows_per_shard
+        chunks = [pending[start : start + size] for start in range(0, len(pending), size)]
+        with ExitStack() as stack:
+            bar = stack.enter_context(_progress_bar(len(pending), self._options.progress))
+            results = self._on_ray(chunks) if self._options.ray is not None else self._here(chunks, pool, bar)
+            stack.enter_context(closing(results))
+            for number, (rows, result) in enumerate(zip(chunks, results, strict=True)):
+                self._commit(rows, result, summary)
+                bar.set_postfix(errors=_errors(summary), refresh=False)
+                bar.update(number * size + len(rows) - bar.n)
+
+    def _here(self, chunks: Sequence[Sequence[MediaRow]], pool: GuardedPool | None, bar: Any) -> Generator[ChunkResult]:
+        """Yield what becomes of the chunks; each is committed before the next one is asked for."""
         options = self._options
-        place = (options.root, options.allow_outside_root)
-        reads = {name: ReadMedia(extractor.decode, *place) for name, extractor in self._extractors.items()}
         with ExitStack() as stack:
             if pool is None:
                 workers = options.workers or max(1, _cores() - 1)
                 pool = stack.enter_context(GuardedPool(workers, options.seconds, options.memory_bytes))
-            bar = stack.enter_context(_progress_bar(len(pending), options.progress))
-            chunks = ChunkExtractor(
-                pool, self._extractors, HashMedia(*place, options.limits), reads, window=2 * pool.workers + 1
-            )
-            for start in range(0, len(pending), options.rows_per_shard):
-                rows = pending[start : start + options.rows_per_shard]
-                result = chunks.run(rows, self._known, _advance(bar, start, len(rows)))
-                self._commit(rows, result, summary)
-                bar.set_postfix(errors=_errors(summary), refresh=False)
-                bar.update(start + len(rows) - bar.n)
+            extractor = ChunkExtractor(pool, self._extractors, self._dtypes, *self._readers())
+            for number, rows in enumerate(chunks):
+                yield extractor.run(rows, self._known, _advance(bar, number * options.rows_per_shard, len(rows)))
+
+    def _on_ray(self, chunks: Sequence[Sequence[MediaRow]]) -> Generator[ChunkResult]:
+        """Do as ``_here``, with workers on a Ray cluster."""
+        options = self._options
+        assert options.ray is not None
+        extractors = {name: portable(extractor, options.limits) for name, extractor in self._extractors.items()}
+        fingerprints = {name: extractor.fingerprint for name, extractor in self._extractors.items()}
+        setup = RaySetup(
+            extractors,
+            fingerprints,
+            self._dtypes,
+            *self._readers(),
+            workers=options.workers,
+            seconds=options.seconds,
+            memory_bytes=options.memory_bytes,
+        )
+        yield from RayEngine(options.ray, setup).results(chunks, self._known)
+
+    def _readers(self) -> tuple[HashMedia, dict[str, ReadMedia]]:
+        # Other processes, and other machines, have a working folder of their own.
+        place = (self._options.root.absolute(), self._options.allow_outside_root)
+        reads = {name: ReadMedia(extractor.decode, *place) for name, extractor in self._extractors.items()}
+        return HashMedia(*place, self._options.limits), reads
 
     def _commit(self, rows: Sequence[MediaRow], result: ChunkResult, summary: ExtractionSummary) -> None:
         first = len(self._writer)
         fresh: list[tuple[int, Mapping[str, str]]] = []
         for place, (row, outcomes) in enumerate(zip(rows, result.rows, strict=True)):
-            kept = {name: self._storable(name, outcome) for name, outcome in outcomes.items()}
             self._writer.add(
                 row.id,
-                {name: outcome.values for name, outcome in kept.items()},
-                {name: outcome.status for name, outcome in kept.items()},
-                {name: outcome.error for name, outcome in kept.items()},
+                {name: outcome.values for name, outcome in outcomes.items()},
+                {name: outcome.status for name, outcome in outcomes.items()},
+                {name: outcome.error for name, outcome in outcomes.items()},
             )
-            digests = {name: outcome.digest for name, outcome in kept.items() if outcome.digest is not None}
+            digests = {name: outcome.digest for name, outcome in outcomes.items() if outcome.digest is not None}
             if digests:
                 fresh.append((first + place, digests))
-            _count(summary, row.id, kept)
+            _count(summary, row.id, outcomes)
         self._index.add(fresh)
         self._writer.commit()
         summary.extracted += len(rows)
         for name, encoded in result.encoded.items():
             summary.modalities[name].encoded += encoded
-
-    def _storable(self, name: str, outcome: Outcome) -> Outcome:
-        """Return the outcome, as an error where the column's type cannot hold its numbers."""
-        if outcome.values is None or self._dtypes[name] == np.float32:
-            return outcome
-        largest = float(np.abs(outcome.values).max())
-        if largest <= float(np.finfo(self._dtypes[name]).max):
-            return outcome
-        return Outcome(
-            None, Status.ERROR.value, f"a feature of {largest:g} does not fit into {self._dtypes[name]}; use float32"
-        )
 
     def _known(self, modality: str, digest: str) -> Outcome | None:
         row = self._index.row_of(modality, digest)
@@ -297,7 +320,7 @@ class _Run:
         values = self._reader.read(row, modality)
         if values is None:
             return None
-        return Outcome(values.astype(np.float32), self._reader.status(row, modality), self._reader.error(row, modality))
+        return Outcome(values, self._reader.status(row, modality), self._reader.error(row, modality))
 
 
 def _extractors(sources: Sequence[MediaSource]) -> dict[str, Extractor]:

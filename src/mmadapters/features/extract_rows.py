@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from mmadapters.errors import ConfigurationError, DataError, listed
-from mmadapters.features.tabular import is_missing, require_columns
+from mmadapters.features.cells import is_missing
+from mmadapters.features.tabular import require_columns
 
 
 @dataclass(frozen=True)

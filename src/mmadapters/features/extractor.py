@@ -96,6 +96,8 @@ class ExtractorSpec:
 class Extractor(Protocol):
     """What makes features of one modality.
 
+    Those of ``build_extractor`` also have their ``spec``, from which another machine builds the same one.
+
     Attributes:
         name: Name of the modality.
         kind: What it is made from.
@@ -175,8 +177,13 @@ def version_of(package: str) -> str:
     return ".".join(version.split("+")[0].split(".")[:2])
 
 
-def fingerprint_changes(old: str, new: str) -> list[str]:
+def fingerprint_changes(old: str, new: str, wording: str = "{key} was {old}, is now {new}") -> list[str]:
     """Say in what two fingerprints differ.
+
+    Args:
+        old: One fingerprint.
+        new: Another.
+        wording: How to say it.
 
     Returns:
         One text for each difference, such as ``frames was 32, is now 16``; nothing where they are equal.
@@ -186,9 +193,9 @@ def fingerprint_changes(old: str, new: str) -> list[str]:
     try:
         before, after = _flat(json.loads(old)), _flat(json.loads(new))
     except json.JSONDecodeError:
-        return [f"the fingerprint was {old!r}, is now {new!r}"]
+        return [wording.format(key="the fingerprint", old=repr(old), new=repr(new))]
     return [
-        f"{key} was {before.get(key, 'absent')}, is now {after.get(key, 'absent')}"
+        wording.format(key=key, old=before.get(key, "absent"), new=after.get(key, "absent"))
         for key in sorted({*before, *after})
         if before.get(key) != after.get(key)
     ]

@@ -173,6 +173,7 @@ class ImageExtractor:
     is_sequence = False
 
     def __init__(self, spec: ExtractorSpec, encoder: ImageEncoder, limits: Limits) -> None:
+        self.spec = spec
         self.name = spec.name
         self.feature_dim = encoder.feature_dim
         self.batch_size = spec.batch_size
@@ -201,6 +202,7 @@ class VideoExtractor:
     batch_size = 1
 
     def __init__(self, spec: ExtractorSpec, encoder: ImageEncoder, limits: Limits) -> None:
+        self.spec = spec
         self.name = spec.name
         self.feature_dim = encoder.feature_dim
         self.decode: Callable[[Path], Decoded] = VideoDecoder(spec.frames, spec.frame_size, limits)
