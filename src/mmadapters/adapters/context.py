@@ -25,6 +25,7 @@ class ForwardState:
         rows: In a batch of several adapters, the indices of each adapter's rows.
         length: Number L of tokens.
         attention_mask: (B, L), 1 at valid tokens, where the caller gave one.
+        prefix_states: (B, L, H), the hidden states that enter the first layer with an adapter, where they were given.
         output_gates: Whether gates are collected: no, as means, or in full.
         gate_names: What the gates are of, in their order.
         gates: The gates collected so far, in the order in which the sites ran; None once the pass has ended, so that
@@ -35,6 +36,7 @@ class ForwardState:
     rows: dict[str, Tensor] | None = None
     attention_mask: Tensor | None = None
     length: int | None = None
+    prefix_states: Tensor | None = None
     output_gates: GateRequest = False
     gate_names: list[str] = field(default_factory=list)
     gates: list[Tensor] | None = field(default_factory=list)

@@ -20,13 +20,15 @@ from mmadapters.adapters.context import ForwardState, GateRequest, ModalityConte
 from mmadapters.adapters.heads import declare_head
 from mmadapters.adapters.inputs import check_names
 from mmadapters.adapters.layer import MERGING, MultimodalAdapterLayer, MultimodalTunerLayer, SharedModalityLayer
+from mmadapters.adapters.prefix import STATES, FrozenPrefix
 from mmadapters.adapters.preparation import BASE, FeatureBatch, prepare_adapter, rows_by_adapter
 from mmadapters.adapters.sites import Site, SiteMap, chosen_layers, find_sites, unite_sites
 from mmadapters.adapters.summary import AdapterSummary, summarise
 from mmadapters.errors import ConfigurationError, InputError, did_you_mean, listed
 
-FORWARD_ARGUMENTS = ("modality_features", "modality_mask", "output_gates")
-"""What the tuner adds to the model's forward: features and masks by modality name, and whether gates are returned."""
+FORWARD_ARGUMENTS = ("modality_features", "modality_mask", "output_gates", STATES)
+"""What the tuner adds to the model's forward: features and masks by modality name, whether gates are returned, and what
+a ``FrozenPrefix`` kept."""
 
 SHARED = "multimodal_shared"
 """Attribute of the adapted model that holds what its sites share."""
@@ -71,6 +73,7 @@ class MultimodalAdapterModel(BaseTuner):
         if first:
             self.context = ModalityContext()
             self.site_maps: dict[str, SiteMap] = {}
+            self.frozen_prefix: FrozenPrefix | None = None
         self.site_maps[adapter_name] = site_map
         self._injecting = adapter_name
         declare_head(model, adapter_name, config, adapter_name in self.active_adapters)
@@ -210,6 +213,7 @@ class MultimodalAdapterModel(BaseTuner):
         state = ForwardState(
             output_gates=_checked_gate_request(ours.get("output_gates", False)),
             attention_mask=text.get("attention_mask"),
+            prefix_states=self._checked_prefix(ours.get(STATES), text),
         )
         self._prepare(state, ours.get("modality_features"), ours.get("modality_mask"), text)
         if state.output_gates:
@@ -232,6 +236,15 @@ class MultimodalAdapterModel(BaseTuner):
             named = (dict(zip(state.gate_names, site.unbind(dim=2), strict=True)) for site in gates)
             return _with_gates(output, tuple(named))
         return _with_gates(output, torch.stack(gates, 1))
+
+    def _checked_prefix(self, states: Any, text: Mapping[str, Any]) -> torch.Tensor | None:
+        if states is not None and self.frozen_prefix is None:
+            raise InputError(f"{STATES} was given, but no FrozenPrefix is installed in the model. Install one first.")
+        return (
+            None
+            if states is None or self.frozen_prefix is None
+            else self.frozen_prefix.checked(states, _batch_shape(text))
+        )
 
     @property
     def _shared(self) -> SharedModalityLayer:

@@ -80,6 +80,8 @@ class SiteMap:
         hidden_size: Width of the hidden states.
         n_layers: Number of layers of the encoder. Layers that share their weights (ALBERT) count once.
         n_passes: How often the encoder runs a layer: more than ``n_layers`` where layers share their weights.
+        encoder_path: Path of the encoder from the model that was given; empty where it is the encoder.
+        layers_path: Path of the list of layers from the encoder.
         members: For an AdapterFusion: the members that have an adapter at each site, by its path.
     """
 
@@ -87,6 +89,8 @@ class SiteMap:
     hidden_size: int
     n_layers: int
     n_passes: int
+    encoder_path: str = ""
+    layers_path: str = ""
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
@@ -151,7 +155,7 @@ def find_sites(
                 chosen = chosen_layers("layers_to_transform", layers_to_transform, len(layers))
             sites = _sites(f"{prefix}." if prefix else "", layers, paths, chosen, site_names)
             n_passes = max(int(getattr(module.config, "num_hidden_layers", 0)), len(layers))
-            return SiteMap(sites, int(module.config.hidden_size), len(layers), n_passes)
+            return SiteMap(sites, int(module.config.hidden_size), len(layers), n_passes, prefix, paths.layers)
     raise _not_found(model, given)
 
 
