@@ -115,10 +115,27 @@ class MultimodalAdapter(SiteAdapter):
         self, hidden_states: Tensor, inputs: Mapping[str, ModalityInput], with_gates: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Compute the update; see ``SiteAdapter.forward``. The gates are (B, L, 1 + m, p)."""
+        return self.update(hidden_states, self.project(inputs), inputs, with_gates)
+
+    def update(
+        self,
+        hidden_states: Tensor,
+        projected: Sequence[Tensor],
+        inputs: Mapping[str, ModalityInput],
+        with_gates: bool = False,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Compute the update from modalities that are in the bottleneck already.
+
+        Args:
+            hidden_states: (B, L, H).
+            projected: Each modality's ``z_i`` (B, p), as ``project`` returns it.
+            inputs: The batch's modalities by name.
+            with_gates: Whether the gates are wanted.
+        """
         fused, gates = self.text(hidden_states), None
         if self.fusion is not None:
             present = [inputs[name].present for name in self.modality_names]
-            fused, gates = self.fusion(fused, self.project(inputs), present, with_gates)
+            fused, gates = self.fusion(fused, projected, present, with_gates)
         return self.up(self.dropout(fused)), gates
 
     def project(self, inputs: Mapping[str, ModalityInput]) -> list[Tensor]:

@@ -61,11 +61,11 @@ class BottleneckProjection(nn.Module):
         The statistics of a modality's LayerNorm do not depend on the site, so all sites share one ``normalise`` and
         each applies its own affine part here. The result is that of ``forward``.
         """
-        return self._from_normalised(torch.addcmul(self.layer_norm.bias, normalised, self.layer_norm.weight))
+        return self._from_normalised(normalised * self.layer_norm.weight + self.layer_norm.bias)
 
     def project_linearly(self, normalised: Tensor) -> Tensor:
         """Project what ``normalise`` returned, (..., in_features), to (..., bottleneck_size) without non-linearity."""
-        projected = self.down(torch.addcmul(self.layer_norm.bias, normalised, self.layer_norm.weight))
+        projected = self.down(normalised * self.layer_norm.weight + self.layer_norm.bias)
         return projected if self.expand is None else self.expand(projected)
 
     def _from_normalised(self, states: Tensor) -> Tensor:

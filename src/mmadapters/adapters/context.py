@@ -22,6 +22,8 @@ class ForwardState:
     Attributes:
         inputs: Prepared modalities by modality name, by adapter name; for a member of an AdapterFusion by
             ``adapter.member``.
+        projected: By adapter name and path of the site, each modality in that site's bottleneck, where all sites'
+            projections were computed at once.
         rows: In a batch of several adapters, the indices of each adapter's rows.
         length: Number L of tokens.
         attention_mask: (B, L), 1 at valid tokens, where the caller gave one.
@@ -33,6 +35,7 @@ class ForwardState:
     """
 
     inputs: dict[str, dict[str, ModalityInput]] = field(default_factory=dict)
+    projected: dict[tuple[str, str], list[Tensor]] = field(default_factory=dict)
     rows: dict[str, Tensor] | None = None
     attention_mask: Tensor | None = None
     length: int | None = None
@@ -85,6 +88,17 @@ class ContextCheckpoint:
                 return function(*inputs, **keywords)
 
         return self.checkpoint(run, *args, **kwargs)
+
+
+def has_reentrant_checkpoints(model: nn.Module) -> bool:
+    """Tell whether a module of ``model`` has gradient checkpointing of the reentrant kind switched on."""
+    for module in model.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            checkpoint = getattr(module, "_gradient_checkpointing_func", None)
+            wrapped = checkpoint.checkpoint if isinstance(checkpoint, ContextCheckpoint) else checkpoint
+            if getattr(wrapped, "keywords", {}).get("use_reentrant", False):
+                return True
+    return False
 
 
 def keep_context_in_checkpoints(model: nn.Module, context: ModalityContext, reentrant_accepted: bool = True) -> None:

@@ -76,9 +76,11 @@ class GatedMultimodalUnit(Fusion):
         )
         logits = F.linear(text, from_text) + F.linear(torch.cat(list(modalities), dim=-1), from_modalities)[:, None]
         gates = self._gates(logits.unflatten(-1, (1 + self.n_modalities, self.bottleneck_size)), present)
-        fused = gates[..., 0, :] * text
-        for k, modality in enumerate(modalities, start=1):
-            fused = torch.addcmul(fused, gates[..., k, :], modality[:, None])
+        # Taken apart at once: the gradient of each part alone would be as large as that of all.
+        of_text, *of_modalities = gates.unbind(dim=-2)
+        fused = of_text * text
+        for gate, modality in zip(of_modalities, modalities, strict=True):
+            fused = fused + gate * modality[:, None]
         return fused, _zero_where_missing(gates, present) if with_gates else None
 
     def _gates(self, logits: Tensor, present: Sequence[Tensor]) -> Tensor:

@@ -160,18 +160,19 @@ class MultimodalAdapterLayer(MultimodalTunerLayer):
         state = self.context.state
         if state is not None and state.rows is not None:
             return self._mixed(hidden_states, state, state.rows)
-        updates = [self._update(hidden_states, name) for name in self.active_adapters if self._has(name)]
+        updates = [self._update(hidden_states, name) for name in self.active_adapters if self.has(name)]
         for update in updates:
             hidden_states = hidden_states + update
         return hidden_states
 
-    def _has(self, adapter_name: str) -> bool:
+    def has(self, adapter_name: str) -> bool:
+        """Tell whether an adapter updates the hidden states here, as long as adapters are not disabled."""
         return adapter_name in self.mmadapter_blocks and (self.training or adapter_name not in self.left_out)
 
     def _mixed(self, hidden_states: Tensor, state: ForwardState, rows: Mapping[str, Tensor]) -> Tensor:
         """Return the hidden states where each adapter has updated its own rows of the batch."""
         for adapter_name, indices in rows.items():
-            if self._has(adapter_name):
+            if self.has(adapter_name):
                 update = self._update(hidden_states[indices], adapter_name)
                 hidden_states = hidden_states.index_add(0, indices, update)
         return hidden_states
@@ -192,7 +193,12 @@ class MultimodalAdapterLayer(MultimodalTunerLayer):
             update, gates = block(states, torch.stack(parts, dim=2))
             gates = _at_members(gates, list(members), state.gate_names)
         else:
-            update, gates = block(states, state.inputs.get(adapter_name, {}), collecting)
+            inputs = state.inputs.get(adapter_name, {})
+            projected = state.projected.get((adapter_name, self.site.path))
+            if projected is None:
+                update, gates = block(states, inputs, collecting)
+            else:
+                update, gates = block.update(states, projected, inputs, collecting)
         if collecting and state.gates is not None and gates is not None:
             mask = _fitting(state.attention_mask, gates)
             state.gates.append(gates[:, : state.length] if state.output_gates == "full" else _mean_gates(gates, mask))

@@ -14,9 +14,17 @@ from peft.tuners.tuners_utils import BaseTuner
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
+from mmadapters.adapters.adapter import MultimodalAdapter
+from mmadapters.adapters.all_sites import project_for_all_sites
 from mmadapters.adapters.composition import ATTENTION, GATED
 from mmadapters.adapters.config import MultimodalAdapterConfig
-from mmadapters.adapters.context import ForwardState, GateRequest, ModalityContext, keep_context_in_checkpoints
+from mmadapters.adapters.context import (
+    ForwardState,
+    GateRequest,
+    ModalityContext,
+    has_reentrant_checkpoints,
+    keep_context_in_checkpoints,
+)
 from mmadapters.adapters.heads import declare_head
 from mmadapters.adapters.inputs import check_names
 from mmadapters.adapters.layer import MERGING, MultimodalAdapterLayer, MultimodalTunerLayer, SharedModalityLayer
@@ -270,6 +278,21 @@ class MultimodalAdapterModel(BaseTuner):
             own = batch if state.rows is None else batch.select(config.modality_names, state.rows[name])
             parameter = next(self._layer(self.site_maps[name].sites[0]).adapter(name).parameters())
             state.inputs |= prepare_adapter(name, config, self._shared, own, parameter, self.model.training)
+            self._project(state, name)
+
+    def _project(self, state: ForwardState, adapter_name: str) -> None:
+        """Bring the modalities of an adapter into the bottlenecks of all its sites at once."""
+        inputs = state.inputs.get(adapter_name)
+        at_sites = [self._layer(site) for site in self.site_maps[adapter_name].sites]
+        layers = [layer for layer in at_sites if layer.has(adapter_name)]
+        adapters = [layer.adapter(adapter_name) for layer in layers]
+        if not inputs or not all(isinstance(adapter, MultimodalAdapter) for adapter in adapters):
+            return
+        if self.model.training and has_reentrant_checkpoints(self.model):
+            # Each layer's backward pass would free the graph that the next one needs.
+            return
+        projected = project_for_all_sites(adapters, inputs)
+        state.projected |= {(adapter_name, layer.site.path): z for layer, z in zip(layers, projected, strict=True)}
 
     def _layer(self, site: Site) -> MultimodalAdapterLayer:
         return cast(MultimodalAdapterLayer, self.model.get_submodule(site.path))

@@ -74,6 +74,11 @@ class FrozenPrefix:
         return list(self._layers)[: self.first_layer]
 
     @property
+    def device(self) -> torch.device:
+        """Where the encoder is."""
+        return next(self._layers[self.first_layer].parameters()).device
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of all that the hidden states depend on beside the text: weights, settings and versions."""
         digest = hashlib.sha256()
@@ -177,7 +182,7 @@ class FrozenPrefix:
             )
 
     def release(self) -> None:
-        """Give back the memory of what is not needed with ``prefix_states``: the layers below and the token embeddings."""
+        """Give back the memory of what ``prefix_states`` stand for: the layers below and the token embeddings."""
         for module in (*self.below, self._embeddings):
             for tensor in (*module.parameters(), *module.buffers()):
                 tensor.data = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
