@@ -1,7 +1,8 @@
-"""Run an experiment on the demonstration's movies: variants of the multimodal adapter × seeds, as data.
+"""Run an experiment on the demonstration's movies: variants of the adapters × seeds, as data.
 
 ``python benchmarks/movies.py <folder>`` reads ``<folder>/config.yaml`` and writes ``<folder>/result.json``. A result is
-never overwritten: a new experiment is a new folder. Runs are interleaved (every variant of a seed before the next
+never overwritten: a new experiment is a new folder. A variant has options of ``adapter`` and ``training``; with
+``text_only: true`` its adapters read the title alone. Runs are interleaved (every variant of a seed before the next
 seed), and what is there of an interrupted experiment is kept in ``<folder>/partial.json`` and not run again.
 """
 
@@ -12,6 +13,7 @@ import json
 import os
 import platform
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -69,7 +71,8 @@ def main(folder: Path) -> None:
 def run_once(frames: dict[str, Any], variant: dict[str, Any], seed: int) -> dict[str, Any]:
     """Train one variant, its epoch chosen on the validation rows, and score both splits."""
     settings = ModelSettings()
-    preprocessor = Preprocessor.fit(frames["train"], SCHEMA, load_tokenizer(settings.backbone))
+    schema = replace(SCHEMA, modalities=()) if variant.get("text_only") else SCHEMA
+    preprocessor = Preprocessor.fit(frames["train"], schema, load_tokenizer(settings.backbone))
     data = {split: preprocessor.transform(frame) for split, frame in frames.items()}
     fitted = fit(
         preprocessor,
@@ -83,7 +86,7 @@ def run_once(frames: dict[str, Any], variant: dict[str, Any], seed: int) -> dict
     result: dict[str, Any] = {
         "trainable_parameters": sum(p.numel() for p in fitted.model.parameters() if p.requires_grad),
         "seconds": round(fitted.seconds, 1),
-        "best_epoch": 1 + int(np.argmax([e["eval_micro_average_precision"] for e in fitted.log if "eval_loss" in e])),
+        "best_epoch": best_epoch(fitted.log),
     }
     for split in ("validation", "test"):
         report = evaluate(
@@ -94,6 +97,12 @@ def run_once(frames: dict[str, Any], variant: dict[str, Any], seed: int) -> dict
         )
         result |= {f"{split}_{metric}": round(report.values[metric], 4) for metric in METRICS}
     return result
+
+
+def best_epoch(log: list[dict[str, Any]]) -> int:
+    """Return the epoch with the highest validation micro average precision; 0 is the start."""
+    evaluations = [entry for entry in log if "eval_loss" in entry]
+    return round(max(evaluations, key=lambda entry: entry["eval_micro_average_precision"])["epoch"])
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, str]]:

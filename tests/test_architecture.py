@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "backbones": LEAVES | {"adapters"},
     "classifier": LEAVES | {"adapters", "backbones"},
     "evaluation": LEAVES | {"data"},
-    "training": LEAVES | {"data", "classifier", "adapters", "evaluation"},
+    "training": LEAVES | {"data", "backbones", "classifier", "adapters", "evaluation"},
     "baselines": LEAVES | {"data", "evaluation", "training"},
     "artefact": TO_EVALUATION | {"training"},
     "demo": EVERYTHING_BELOW_DEMO,

@@ -7,6 +7,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,6 +119,22 @@ def test_only_the_modalities_that_the_adapter_reads_are_kept(artefact: Artefact,
     pipeline["preprocessor"] = artefact.preprocessor.to_dict()
     file.write_text(json.dumps(pipeline))
     assert load_artefact(folder).preprocessor.transform(plots, with_labels=False)[2] == expected
+
+
+def test_thresholds_are_kept_and_an_artefact_without_any_has_a_half(artefact: Artefact, tmp_path: Path) -> None:
+    tuned = replace(artefact, thresholds=(0.1, 1 / 3, 0.7))
+    folder = save_artefact(tuned, tmp_path / "model")
+    loaded = load_artefact(folder)
+    assert loaded.thresholds == loaded.decision_thresholds == (0.1, 1 / 3, 0.7)
+    assert "(0.10 to 0.70)" in (folder / "README.md").read_text()
+    file = folder / "pipeline.json"
+    pipeline = json.loads(file.read_text())
+    del pipeline["thresholds"]
+    file.write_text(json.dumps(pipeline))
+    before = load_artefact(folder)
+    assert (before.thresholds, before.decision_thresholds) == (None, (0.5, 0.5, 0.5))
+    with pytest.raises(ArtefactError, match="2 thresholds were given for 3 labels. Give one per label, or None"):
+        replace(artefact, thresholds=(0.1, 0.2))
 
 
 def test_saving_again_replaces_an_artefact_and_nothing_else(artefact: Artefact, tmp_path: Path) -> None:

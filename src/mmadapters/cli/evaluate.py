@@ -18,6 +18,9 @@ def evaluate(
     backbone: Annotated[str | None, typer.Option(help="Where the backbone is, if not under its saved name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     store: Stores = None,
+    max_tokens_per_batch: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of a batch, padding included; else the model's batch size.")
+    ] = None,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Score a saved model on rows with labels: metrics and a table per label."""
@@ -38,9 +41,10 @@ def evaluate(
         artefact.collator,
         artefact.problem_type,
         batch_size=artefact.batch_size,
+        max_tokens_per_batch=max_tokens_per_batch or artefact.max_tokens_per_batch,
         progress=shown,
     )
-    report = score(predictions, dataset, artefact.problem_type, artefact.labels)
+    report = score(predictions, dataset, artefact.problem_type, artefact.labels, artefact.thresholds)
     content = {**report.to_dict(), "unseen_labels": dict(dataset.unseen_labels)}
     if output is not None:
         write_json_atomically(output, content)

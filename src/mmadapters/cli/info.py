@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from mmadapters.artefact import Artefact
 
 
 def info(
@@ -33,6 +36,20 @@ def info(
             OUT.print(Text.assemble((name, "bold"), f": {value}"), soft_wrap=True)
 
 
+def thresholds(artefact: Artefact) -> dict[str, str]:
+    """Return from which probability on each label is predicted; nothing where labels exclude each other.
+
+    Args:
+        artefact: The model.
+    """
+    if artefact.problem_type != "multi_label_classification":
+        return {}
+    if artefact.thresholds is None:
+        return {"predicted from": f"a probability of {artefact.threshold:g}"}
+    named = (f"{label} {value:.3f}" for label, value in zip(artefact.labels, artefact.thresholds, strict=True))
+    return {"predicted from": f"a probability of {', '.join(named)}"}
+
+
 def describe(folder: Path, backbone: str | None = None) -> dict[str, Any]:
     """Return what ``mmadapters info`` prints, as plain values.
 
@@ -50,6 +67,7 @@ def describe(folder: Path, backbone: str | None = None) -> dict[str, Any]:
         "backbone": artefact.settings.backbone,
         "problem type": artefact.problem_type,
         "labels": ", ".join(artefact.labels),
+        **thresholds(artefact),
         "text": ", ".join(artefact.preprocessor.schema.text_columns),
         "modalities": {modality.name: f"{modality.kind}, {modality.feature_dim} wide" for modality in config.modalities}
         or "none",

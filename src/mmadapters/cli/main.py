@@ -10,9 +10,11 @@ from typer.core import TyperGroup
 
 from mmadapters import __version__
 from mmadapters.cli import demo, evaluate, extract, import_pickles, info, predict, store, train
-from mmadapters.errors import MMAdaptersError
+from mmadapters.errors import MMAdaptersError, TrainingInterrupted
 
 EXIT_ERROR = 2
+EXIT_SIGNAL = 128
+"""Plus the number of the signal, as shells count."""
 EXIT_INTERRUPTED = 130
 
 
@@ -22,6 +24,9 @@ class _Verbs(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except TrainingInterrupted as stop:
+            typer.secho(f"\n{stop}", fg="yellow", err=True)
+            raise typer.Exit(EXIT_SIGNAL + stop.signal_number) from None
         except KeyboardInterrupt:
             typer.secho("\ninterrupted: nothing was left half-written.", fg="yellow", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
@@ -63,7 +68,8 @@ def options(
 def main() -> None:
     """Run the command line.
 
-    An error of the library is one message on standard error and exit status 2, an interrupt a line and status 130.
+    An error of the library is one message on standard error and exit status 2, an interrupt a line and status 130; a
+    training that SIGTERM ended is a line and status 143.
     """
     try:
         app()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.cli.settings import coerce_options
 from mmadapters.modality import Modality
 from mmadapters.training.arguments import MultimodalTrainingArguments
+from mmadapters.training.prefix_cache import PrefixCacheOptions
+
+if TYPE_CHECKING:
+    from mmadapters.cli.run_config import PrefixCacheConfig
 
 # What PEFT fills in, and what other sections of a run decide.
 NOT_FOR_ADAPTER = (
@@ -45,6 +50,17 @@ def check_adapter_options(options: Mapping[str, Any], modality_names: Iterable[s
     """
     adapter_config(options, [Modality(name, feature_dim=1) for name in modality_names])
     return coerce_options("adapter", MultimodalAdapterConfig, options, exclude=NOT_FOR_ADAPTER)
+
+
+def prefix_cache_options(settings: PrefixCacheConfig) -> PrefixCacheOptions | None:
+    """Return where hidden states are kept, or None where they are not.
+
+    Args:
+        settings: The section ``prefix_cache``.
+    """
+    if not settings.enabled:
+        return None
+    return PrefixCacheOptions(Path(settings.folder), settings.dtype, round(settings.limit_gb * 1e9))
 
 
 def adapter_config(options: Mapping[str, Any], modalities: Sequence[Modality]) -> MultimodalAdapterConfig:

@@ -22,6 +22,9 @@ def predict(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .csv, .jsonl or .parquet.")],
     backbone: Annotated[str | None, typer.Option(help="Where the backbone is, if not under its saved name.")] = None,
     store: Stores = None,
+    max_tokens_per_batch: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of a batch, padding included; else the model's batch size.")
+    ] = None,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Predict: one row per input row, with the predicted labels and each label's probability."""
@@ -42,6 +45,7 @@ def predict(
         artefact.collator,
         artefact.problem_type,
         batch_size=artefact.batch_size,
+        max_tokens_per_batch=max_tokens_per_batch or artefact.max_tokens_per_batch,
         progress=shown,
     )
     write_rows(prediction_frame(artefact, frame, predictions), output)
@@ -56,6 +60,7 @@ def prediction_frame(artefact: Artefact, frame: pd.DataFrame, predictions: Predi
         frame: The rows that were predicted; the schema's id column is kept.
         predictions: What the model said of them.
     """
+    import numpy as np
     import pandas as pd
 
     id_column = artefact.preprocessor.schema.id
@@ -69,7 +74,7 @@ def prediction_frame(artefact: Artefact, frame: pd.DataFrame, predictions: Predi
     if artefact.problem_type == "single_label_classification":
         table[label] = [names[index] for index in predictions.scores.argmax(axis=1)]
     else:
-        chosen = predictions.scores >= artefact.threshold
+        chosen = predictions.scores >= np.array(artefact.decision_thresholds)
         table[label] = ["|".join(name for name, yes in zip(names, row, strict=True) if yes) for row in chosen]
     for index, name in enumerate(names):
         table[f"probability_{name}"] = predictions.scores[:, index]

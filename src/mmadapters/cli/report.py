@@ -20,7 +20,10 @@ def print_report(title: str, report: object, unseen_labels: Mapping[str, int]) -
     per_label: list[dict] = report.per_label  # type: ignore[attr-defined]
     if per_label:
         columns = ["label", "support", "average_precision", "precision", "recall", "f1"]
+        columns += [name for name in ("threshold", "tuned_f1") if name in per_label[0]]
         print_table("by label", columns, [[_cell(row[column]) for column in columns] for row in per_label])
+        if "threshold" in per_label[0]:
+            OUT.print("tuned_…: at the model's thresholds; F1, precision, recall and accuracy without it: at 0.5")
     without: list[str] = report.labels_without_positives  # type: ignore[attr-defined]
     if without:
         OUT.print(f"no positives, left out of macro averages: {', '.join(without)}")

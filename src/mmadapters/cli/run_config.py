@@ -145,6 +145,27 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
+class PrefixCacheConfig:
+    """Whether what the layers below the first adapter make of the texts is kept on disk.
+
+    Attributes:
+        enabled: Whether it is.
+        folder: Of the caches of all runs.
+        dtype: Type of the numbers; float16 takes half the space and rounds.
+        limit_gb: The most that a run may keep, in GB.
+    """
+
+    enabled: bool = _field("whether hidden states are kept", default=False)
+    folder: str = _field("of the caches of all runs", default="runs/prefix-cache")
+    dtype: Literal["float32", "float16"] = _field("type of the numbers", default="float32")
+    limit_gb: float = _field("the most that a run may keep, in GB", default=8.0)
+
+    def __post_init__(self) -> None:
+        if not self.limit_gb > 0:
+            raise ConfigurationError(f"prefix_cache.limit_gb={self.limit_gb} cannot be used. Give GB above 0.")
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """One training run.
 
@@ -154,6 +175,7 @@ class RunConfig:
         model: Encoder and head.
         adapter: Options of ``MultimodalAdapterConfig``.
         training: Options of ``MultimodalTrainingArguments``.
+        prefix_cache: Where to keep the hidden states below the first adapter.
         output_dir: Where artefact, metrics and resolved config go.
         seed: Of splits, initialisation and order.
     """
@@ -163,6 +185,7 @@ class RunConfig:
     model: ModelConfig = _field("encoder and head", default_factory=ModelConfig)
     adapter: dict[str, Any] = _field("options of the adapters", default_factory=dict)
     training: dict[str, Any] = _field("options of the training", default_factory=dict)
+    prefix_cache: PrefixCacheConfig = _field("hidden states below the first adapter", default_factory=PrefixCacheConfig)
     output_dir: str = _field("where results go", default="runs/train")
     seed: int = _field("of splits, initialisation and order", default=42)
 

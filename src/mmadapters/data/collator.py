@@ -13,6 +13,9 @@ from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 from mmadapters.errors import ConfigurationError, DataError
 from mmadapters.modality import Modality
 
+PREFIX_STATES = "prefix_states"
+"""Of a row whose text has been through the frozen layers already: what came out, (L_i, H)."""
+
 
 class MultimodalCollator:
     """Pads rows to the longest of the batch and stacks features, masks and labels.
@@ -52,7 +55,8 @@ class MultimodalCollator:
         Returns:
             The tokenizer's outputs, int64 (B, L); with modalities ``modality_features``, float32 (B, D) or, if the
             batch has a sequence, (B, T, D) padded with zeros, and ``modality_mask``, bool (B,) or (B, T), True where
-            there are features; ``labels``, float32 (B, C), int64 (B,) or float32 (B,), where the rows have them.
+            there are features; where the rows have them ``prefix_states``, float32 (B, L, H), and ``labels``, float32
+            (B, C), int64 (B,) or float32 (B,).
 
         Raises:
             DataError: If features do not have the width of their modality.
@@ -71,9 +75,19 @@ class MultimodalCollator:
             stacked = {modality.name: _stack(modality, items) for modality in self.modalities}
             batch["modality_features"] = {name: features for name, (features, _) in stacked.items()}
             batch["modality_mask"] = {name: mask for name, (_, mask) in stacked.items()}
+        if PREFIX_STATES in items[0]:
+            batch[PREFIX_STATES] = _placed(items, batch["attention_mask"])
         if "labels" in items[0]:
             batch["labels"] = _label_tensor(np.array([item["labels"] for item in items]))
         return batch
+
+
+def _placed(items: Sequence[dict[str, Any]], attention_mask: torch.Tensor) -> torch.Tensor:
+    """Return each row's hidden states (L_i, H) at its valid tokens, zeros at the padding."""
+    placed = torch.zeros((*attention_mask.shape, items[0][PREFIX_STATES].shape[-1]))
+    for row, (item, mask) in enumerate(zip(items, attention_mask.bool(), strict=True)):
+        placed[row, mask] = torch.from_numpy(np.array(item[PREFIX_STATES], dtype=np.float32))
+    return placed
 
 
 def _stack(modality: Modality, items: Sequence[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:

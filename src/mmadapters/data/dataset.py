@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections import Counter
@@ -22,6 +23,8 @@ _ACCEPTED = (
     "A cell is accepted as an array or list of numbers, (width,) or (steps, width), or as the path of a '.npy' file "
     "with one; give columns of single numbers as a list of columns, or as a table."
 )
+
+DIGEST_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,12 @@ class FeatureColumn:
             return self._vectors[self._places[row]]
         feature = self._sequences.get(row)
         return feature.load() if isinstance(feature, FeatureFile) else feature
+
+    def add_to_digest(self, digest: hashlib._Hash) -> None:
+        """Add the vectors, and which rows have what, to a digest."""
+        digest.update(np.ascontiguousarray(self._vectors).data)
+        digest.update(self._places.data)
+        digest.update(np.array(sorted(self._sequences), dtype=np.int64).data)
 
     @property
     def present(self) -> np.ndarray:
@@ -168,18 +177,53 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         if not -len(self) <= row < len(self):
             raise IndexError(f"Row {row} of a data set of {len(self)} rows was asked for.")
         row = int(row) % len(self)
-        part = slice(self._starts[row], self._starts[row + 1])
-        item: dict[str, Any] = {key: flat[part].tolist() for key, flat in self._tokens.items()}
+        item: dict[str, Any] = dict(self.tokens(row))
         if self._columns:
             item["modality_features"] = {name: column[row] for name, column in self._columns.items()}
         if self.labels is not None:
             item["labels"] = self.labels[row]
         return item
 
+    def tokens(self, row: int) -> dict[str, list[int]]:
+        """Return the tokenizer's outputs for one row, without padding; nothing else is read.
+
+        Args:
+            row: Position of the row, from 0.
+        """
+        part = slice(self._starts[row], self._starts[row + 1])
+        return {key: flat[part].tolist() for key, flat in self._tokens.items()}
+
+    def token_digest(self) -> str:
+        """Return a SHA-256 of the tokens of all rows."""
+        digest = hashlib.sha256(np.ascontiguousarray(self._starts).data)
+        for name, flat in sorted(self._tokens.items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(flat).data)
+        return digest.hexdigest()
+
     @property
     def modalities(self) -> list[Modality]:
         """The modalities, in the order of the model."""
         return [column.modality for column in self._columns.values()]
+
+    def digest(self) -> str:
+        """Return a SHA-256 of tokens, labels and features.
+
+        Of features that are not in memory as vectors, ``DIGEST_ROWS`` rows are read.
+        """
+        digest = hashlib.sha256()
+        for name, array in (*self._tokens.items(), ("starts", self._starts), ("labels", self.labels)):
+            digest.update(f"{name} {'-' if array is None else (array.shape, array.dtype)}\n".encode())
+            if array is not None:
+                digest.update(np.ascontiguousarray(array).data)
+        for column in self._columns.values():
+            digest.update(f"{column.modality.name} {column.modality.feature_dim}\n".encode())
+            if isinstance(column, FeatureColumn):
+                column.add_to_digest(digest)
+            for row in np.linspace(0, len(self) - 1, min(DIGEST_ROWS, len(self)), dtype=np.int64):
+                features = column[int(row)]
+                digest.update(b"-" if features is None else np.ascontiguousarray(features).data)
+        return digest.hexdigest()
 
     @property
     def lengths(self) -> np.ndarray:

@@ -23,8 +23,9 @@ from mmadapters.data.files import read_rows
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.data.schema import MULTI_LABEL, DatasetSchema
 from mmadapters.errors import ArtefactError
-from mmadapters.evaluation.evaluator import GateMeans, evaluate, gate_means, predict
+from mmadapters.evaluation.evaluator import GateMeans, Predictions, evaluate, gate_means, predict
 from mmadapters.evaluation.metrics import MetricsReport, compute_metrics
+from mmadapters.evaluation.thresholds import validation_thresholds
 from mmadapters.files import write_json_atomically, write_text_atomically
 from mmadapters.modality import TEXT
 from mmadapters.training.arguments import MultimodalTrainingArguments
@@ -162,7 +163,16 @@ def train_adapter(
         report=options.report,
     )
     artefact = Artefact(fitted.model, preprocessor, options.model, batch_size=arguments.per_device_eval_batch_size)
-    reports = {split: _evaluate(artefact, data[split]) for split in ("validation", "test")}
+    predictions = {split: _predictions(artefact, data[split]) for split in ("validation", "test")}
+    if arguments.tune_thresholds:
+        tuned = validation_thresholds(MULTI_LABEL, predictions["validation"].scores, data["validation"].labels)
+        artefact = replace(artefact, thresholds=tuned)
+    # On the rows that thresholds are tuned on they say nothing.
+    thresholds = {"validation": None, "test": artefact.thresholds}
+    reports = {
+        split: evaluate(predicted, data[split], MULTI_LABEL, artefact.labels, thresholds[split])
+        for split, predicted in predictions.items()
+    }
     artefact = replace(artefact, metrics={split: report.values for split, report in reports.items()})
     folder = save_artefact(artefact, artefact_folder(options.output_dir, method))
     return artefact, MethodResult(
@@ -256,9 +266,8 @@ def write_result(
     return result
 
 
-def _evaluate(artefact: Artefact, data: MultimodalDataset) -> MetricsReport:
-    predictions = predict(artefact.model, data, artefact.collator, MULTI_LABEL, batch_size=artefact.batch_size)
-    return evaluate(predictions, data, MULTI_LABEL, artefact.labels)
+def _predictions(artefact: Artefact, data: MultimodalDataset) -> Predictions:
+    return predict(artefact.model, data, artefact.collator, MULTI_LABEL, batch_size=artefact.batch_size)
 
 
 def _mean_gates(artefact: Artefact, frame: pd.DataFrame) -> GateMeans | None:

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from mmadapters.data.batching import inference_batches, padded_lengths
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.errors import DataError, listed
-from mmadapters.evaluation.metrics import MetricsReport, compute_metrics
+from mmadapters.evaluation.metrics import MULTI_LABEL, MetricsReport, compute_metrics
 from mmadapters.evaluation.scores import scores_from_logits
+from mmadapters.evaluation.thresholds import with_tuned_figures
 from mmadapters.modality import TEXT
 
 
@@ -41,10 +43,14 @@ def predict(
     problem_type: str,
     *,
     batch_size: int = 64,
+    max_tokens_per_batch: int | None = None,
     output_gates: bool = False,
     progress: bool = False,
 ) -> Predictions:
-    """Run the model over all rows, in their order and in evaluation mode.
+    """Run the model over all rows in evaluation mode, and return what it says of them in their order.
+
+    Batches are made of rows of similar length, the longest first, so that little is padded and what needs the most
+    memory comes at the start.
 
     Args:
         model: A PEFT model around a ``TextClassifier``, or the classifier itself. Its mode is restored afterwards.
@@ -52,16 +58,20 @@ def predict(
         collator: Makes batches of them.
         problem_type: How logits become scores.
         batch_size: Examples a batch. The same batches give the same numbers, bit for bit.
+        max_tokens_per_batch: Most tokens of a batch, padding included; it takes the place of ``batch_size``.
         output_gates: Whether to collect the gates' means.
         progress: Whether to show a progress bar.
 
     Raises:
         DataError: If there are no rows.
+        ConfigurationError: If a row alone has more tokens than ``max_tokens_per_batch``.
     """
     if len(dataset) == 0:
         raise DataError("There are no rows to predict.")
     device = next(model.parameters()).device
-    loader = DataLoader(dataset, batch_size=batch_size, shuffle=False, collate_fn=collator)
+    lengths = padded_lengths(dataset.lengths, getattr(collator, "pad_to_multiple_of", None))
+    batches = inference_batches(lengths, batch_size, max_tokens_per_batch)
+    loader = DataLoader(dataset, batch_sampler=[rows.tolist() for rows in batches], collate_fn=collator)
     options = {"output_gates": True} if output_gates else {}
     logits, gates = [], []
     was_training = model.training
@@ -76,10 +86,25 @@ def predict(
                     gates.append(output["gates"].float().cpu().numpy())
     finally:
         model.train(was_training)
-    all_logits = np.concatenate(logits)
+    order = np.concatenate(batches)
+    all_logits = in_row_order(np.concatenate(logits), order)
     return Predictions(
-        scores_from_logits(all_logits, problem_type), all_logits, np.concatenate(gates) if output_gates else None
+        scores_from_logits(all_logits, problem_type),
+        all_logits,
+        in_row_order(np.concatenate(gates), order) if output_gates else None,
     )
+
+
+def in_row_order(values: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Return values of rows that were taken in another order, in the order of the rows.
+
+    Args:
+        values: (N, …), of the row ``order[i]`` at place i.
+        order: (N,) each row once.
+    """
+    restored = np.empty_like(values)
+    restored[order] = values
+    return restored
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
@@ -90,7 +115,11 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 
 def evaluate(
-    predictions: Predictions, dataset: MultimodalDataset, problem_type: str, labels: Sequence[str]
+    predictions: Predictions,
+    dataset: MultimodalDataset,
+    problem_type: str,
+    labels: Sequence[str],
+    thresholds: Sequence[float] | None = None,
 ) -> MetricsReport:
     """Score predictions against the data set's labels.
 
@@ -99,13 +128,17 @@ def evaluate(
         dataset: The rows with their labels.
         problem_type: Decides the metrics.
         labels: Label names in the order of the logits.
+        thresholds: Tuned ones, one per label: what they decide is reported beside what 0.5 decides, as ``tuned_…``.
 
     Raises:
         DataError: If the data set has no labels.
     """
     if dataset.labels is None:
         raise DataError("The rows have no labels to evaluate against. Pass rows with the label column.")
-    return compute_metrics(problem_type, predictions.scores, dataset.labels, labels)
+    report = compute_metrics(problem_type, predictions.scores, dataset.labels, labels)
+    if thresholds is None or problem_type != MULTI_LABEL:
+        return report
+    return with_tuned_figures(report, predictions.scores, dataset.labels, labels, thresholds)
 
 
 @dataclass(frozen=True)

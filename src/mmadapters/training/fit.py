@@ -7,7 +7,9 @@ import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, set_seed
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
+from mmadapters.backbones import load_encoder
 from mmadapters.classifier import TextClassifier
 from mmadapters.data.collator import MultimodalCollator
 from mmadapters.data.dataset import MultimodalDataset
@@ -25,6 +28,15 @@ from mmadapters.errors import ConfigurationError
 from mmadapters.evaluation.evaluator import to_device
 from mmadapters.training.arguments import MultimodalTrainingArguments
 from mmadapters.training.callbacks import EpochReport, QuietProgressCallback
+from mmadapters.training.prefix_cache import PrefixCacheOptions, cached_prefix
+from mmadapters.training.probe import (
+    LinearProbe,
+    StartTakesPart,
+    start_from_linear_probe,
+    starts_from_linear_probe,
+)
+from mmadapters.training.resuming import check_may_start, of_first_process, train_on
+from mmadapters.training.run_settings import run_settings
 from mmadapters.training.trainer import MultimodalAdapterTrainer
 
 
@@ -55,12 +67,14 @@ class FitResult:
             gradient norm of a step that mixed precision skipped, is None.
         best_metric: Value of the metric by which the best epoch was chosen, or None without validation split.
         seconds: Wall-clock time of the training, model loading excluded.
+        linear_probe: What was fitted before the training, or None without ``linear_probe_start``.
     """
 
     model: PeftModel
     log: list[dict[str, Any]]
     best_metric: float | None
     seconds: float
+    linear_probe: LinearProbe | None = None
 
 
 def build_model(preprocessor: Preprocessor, settings: ModelSettings, adapter: MultimodalAdapterConfig) -> PeftModel:
@@ -112,8 +126,14 @@ def fit(
     arguments: MultimodalTrainingArguments,
     callbacks: Sequence[TrainerCallback] = (),
     report: Callable[[str], None] | None = None,
+    resume: bool = False,
+    prefix_cache: PrefixCacheOptions | None = None,
 ) -> FitResult:
     """Train adapters and head.
+
+    A training that was killed or interrupted is gone on with by ``resume=True`` and the same arguments, from the newest
+    checkpoint in ``output_dir``; its weights and log are then those of a training without interruption, bit for bit.
+    With an ``output_dir``, SIGTERM and SIGINT end a training after the step and a checkpoint.
 
     Args:
         preprocessor: Fitted on the training rows.
@@ -124,20 +144,36 @@ def fit(
         arguments: The training arguments. Without ``output_dir`` checkpoints go to a temporary folder.
         callbacks: Further callbacks of the Trainer.
         report: Called with a line for a person after each evaluation.
+        resume: Whether to go on from the newest checkpoint that is not damaged; where there is none, from the start.
+        prefix_cache: Where to keep what the layers below the first adapter make of the texts, to start every epoch
+            there. These layers then run without dropout.
 
     Raises:
-        ConfigurationError: If the model cannot be built (see ``build_model``) or the training diverges.
+        ConfigurationError: If the model cannot be built (see ``build_model``), the training diverges, ``output_dir``
+            has checkpoints of an unfinished run and ``resume`` is not given, or that run has other settings.
+        TrainingInterrupted: If a signal ended the training.
     """
+    check_may_start(arguments, resume)
+    report = report if arguments.process_index == 0 else None
     set_seed(arguments.seed)
     model = build_model(preprocessor, settings, adapter)
     problem_type = model.config.problem_type
     collator = MultimodalCollator(preprocessor.tokenizer, active_modalities(model, preprocessor))
-    looked_at = range(min(len(train), arguments.per_device_eval_batch_size))
-    divergence = _DivergenceCheck(collator([train[row] for row in looked_at]))
-    with tempfile.TemporaryDirectory(prefix="mmadapters-") as temporary:
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        if prefix_cache is not None:
+            given = {"train": train, "validation": validation}
+            parts = {split: rows for split, rows in given.items() if rows is not None}
+            reload_encoder = partial(load_encoder, settings.backbone)
+            model.to(arguments.device)
+            prefixed = stack.enter_context(cached_prefix(model, prefix_cache, parts, collator, reload_encoder, report))
+            train, validation = prefixed["train"], prefixed.get("validation")
+        looked_at = range(min(len(train), arguments.per_device_eval_batch_size))
+        divergence = _DivergenceCheck(collator([train[row] for row in looked_at]))
+        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmadapters-"))
         arguments = copy.copy(arguments)
         if arguments.needs_output_dir:
-            arguments.output_dir = temporary
+            arguments.output_dir = of_first_process(temporary)
         trainer = MultimodalAdapterTrainer(
             model,
             arguments,
@@ -154,13 +190,17 @@ def fit(
             trainer.add_callback(QuietProgressCallback)
         if report is not None:
             trainer.add_callback(EpochReport(report))
-        started = time.perf_counter()
-        trainer.train()
-        seconds = time.perf_counter() - started
+        probe = None
+        if starts_from_linear_probe(arguments, adapter):
+            probe = start_from_linear_probe(trainer, report)
+            trainer.add_callback(StartTakesPart(trainer))
+        trainer.run_settings = run_settings(settings, adapter, arguments, train, validation, trainer.labels)
+        train_on(trainer, resume, report)
+        seconds = time.perf_counter() - started + (trainer.resumed_from.seconds if trainer.resumed_from else 0.0)
     # Mixed precision wraps forward for good; what is returned predicts as it will when it is loaded from disk.
     model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     log = [_finite_entries(entry) for entry in trainer.state.log_history]
-    return FitResult(model.eval(), log, trainer.state.best_metric, seconds)
+    return FitResult(model.eval(), log, trainer.state.best_metric, seconds, probe)
 
 
 class _DivergenceCheck(TrainerCallback):

@@ -20,11 +20,21 @@ class StepLoss:
     Args:
         problem_type: One of ``mmadapters.classifier.PROBLEM_TYPES``.
         class_weights: (C,) weights, or None.
+        label_smoothing: Share of each target that is spread evenly, as ``classification_loss`` says.
+
+    Raises:
+        ConfigurationError: If the labels of a regression are to be smoothed.
     """
 
-    def __init__(self, problem_type: str, class_weights: Tensor | None = None) -> None:
+    def __init__(self, problem_type: str, class_weights: Tensor | None = None, label_smoothing: float = 0.0) -> None:
+        if label_smoothing and problem_type == "regression":
+            raise ConfigurationError(
+                f"label_smoothing_factor={label_smoothing} was given for a regression, which has no classes. Leave it "
+                "out."
+            )
         self.problem_type = problem_type
         self.class_weights = class_weights
+        self.label_smoothing = label_smoothing
 
     def __call__(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Return the loss of one batch.
@@ -35,7 +45,12 @@ class StepLoss:
             num_items_in_batch: Number of terms of all batches of the step; without it the batch's own.
         """
         return classification_loss(
-            outputs["logits"], labels, self.problem_type, self.class_weights, normaliser=num_items_in_batch
+            outputs["logits"],
+            labels,
+            self.problem_type,
+            self.class_weights,
+            normaliser=num_items_in_batch,
+            label_smoothing=self.label_smoothing,
         )
 
 
