@@ -167,7 +167,9 @@ class Contender:
         prefix.install()
         model.eval()
         with torch.no_grad():
-            states = prefix.hidden_states(self.batch["input_ids"], self.batch["attention_mask"])
+            states = prefix.hidden_states(
+                input_ids=self.batch["input_ids"], attention_mask=self.batch["attention_mask"]
+            )
         prefix.release()
         self.batch["prefix_states"] = states
 
