@@ -149,7 +149,7 @@ def test_no_other_backbone_precision_or_text_finds_them(without_dropout: Path, t
     assert one < two < three < four
 
 
-def test_a_damaged_cache_is_made_again(without_dropout: Path, tmp_path: Path) -> None:
+def test_a_cache_that_was_cut_short_is_made_again(without_dropout: Path, tmp_path: Path) -> None:
     cache = PrefixCacheOptions(tmp_path / "cache")
     run = Run(without_dropout, cache)
     model = build_model(run.preprocessor, run.settings, run.adapter)

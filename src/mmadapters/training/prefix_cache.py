@@ -247,7 +247,7 @@ def _folder_name(key: str) -> str:
 
 
 def _is_there(folder: Path, info: dict[str, Any], size: int) -> bool:
-    """Tell whether a cache is on disk, whole; what is not is made again."""
+    """Tell whether a cache is on disk in its full size; what is not is made again. Its content is not read for that."""
     try:
         found = json.loads((folder / _INFO_FILE).read_text(encoding="utf-8"))
         return bool(found == info and (folder / _STATES_FILE).stat().st_size == size)
