@@ -22,8 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## Train adapters on real movies and compare them (some minutes)
 	$(BIN)/mmadapters demo
 
-test: $(STAMP) ## Run the tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## Run the tests, one process a core
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 test-slow: $(STAMP) ## Run the tests that take long
 	$(BIN)/python -m pytest -m slow
