@@ -8,8 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from mmadapters.adapters.autograd import SiteFunction, runs_in_full_precision
 from mmadapters.adapters.bottleneck import BottleneckProjection, SharedProjectionView
-from mmadapters.adapters.fusion import Fusion
+from mmadapters.adapters.fusion import Fusion, GatedMultimodalUnit
 from mmadapters.adapters.inputs import ModalityInput
 from mmadapters.adapters.naming import modality_key
 from mmadapters.modality import Modality
@@ -120,7 +121,7 @@ class MultimodalAdapter(SiteAdapter):
     def update(
         self,
         hidden_states: Tensor,
-        projected: Sequence[Tensor],
+        projected: Tensor | None,
         inputs: Mapping[str, ModalityInput],
         with_gates: bool = False,
     ) -> tuple[Tensor, Tensor | None]:
@@ -128,18 +129,56 @@ class MultimodalAdapter(SiteAdapter):
 
         Args:
             hidden_states: (B, L, H).
-            projected: Each modality's ``z_i`` (B, p), as ``project`` returns it.
+            projected: What ``project`` returned.
             inputs: The batch's modalities by name.
             with_gates: Whether the gates are wanted.
         """
         fused, gates = self.text(hidden_states), None
-        if self.fusion is not None:
+        if self.fusion is not None and projected is not None:
             present = [inputs[name].present for name in self.modality_names]
-            fused, gates = self.fusion(fused, projected, present, with_gates)
+            fused, gates = self.fusion(fused, projected.unbind(1), present, with_gates)
         return self.up(self.dropout(fused)), gates
 
-    def project(self, inputs: Mapping[str, ModalityInput]) -> list[Tensor]:
-        """Return each modality's ``z_i`` (B, p), zero where it is missing."""
+    def runs_as_one(self, hidden_states: Tensor) -> bool:
+        """Tell whether ``updated`` may take the place of ``update``.
+
+        It may with a GMU or the text alone, in float32 or float64, where nothing watches the modules inside.
+
+        Args:
+            hidden_states: (B, L, H).
+        """
+        return (
+            runs_in_full_precision(hidden_states, self.up.weight)
+            and (self.fusion is None or type(self.fusion) is GatedMultimodalUnit)
+            and not any(is_watched(module) for module in self.modules())
+        )
+
+    def updated(self, hidden_states: Tensor, projected: Tensor | None, encoder_dropout: float = 0.0) -> Tensor:
+        """Return the hidden states plus the update (B, L, H), in one step that keeps less for the backward pass.
+
+        Args:
+            hidden_states: (B, L, H), for which ``runs_as_one``.
+            projected: What ``project`` returned.
+            encoder_dropout: Probability of a dropout of the hidden states that comes first.
+        """
+        text, up = self.text, self.up
+        return SiteFunction.apply(
+            hidden_states,
+            projected,
+            text.layer_norm.weight,
+            text.layer_norm.bias,
+            text.down.weight,
+            text.down.bias,
+            self.fusion.gate.weight if isinstance(self.fusion, GatedMultimodalUnit) else None,
+            up.weight,
+            up.bias,
+            text.non_linearity,
+            self.dropout.p if self.dropout.training else 0.0,
+            encoder_dropout,
+        )
+
+    def project(self, inputs: Mapping[str, ModalityInput]) -> Tensor | None:
+        """Return each modality's ``z_i``, zero where it is missing: (B, m, p), or None without modalities."""
         projected = []
         for name in self.modality_names:
             modality, projection = inputs[name], self.projection(name)
@@ -148,4 +187,11 @@ class MultimodalAdapter(SiteAdapter):
             else:
                 z = projection(modality.projected)
             projected.append(torch.where(modality.present[:, None], z, torch.zeros_like(z)))
-        return projected
+        return torch.stack(projected, dim=1) if projected else None
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Tell whether a module has hooks, which would not be called if its work were done elsewhere."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )

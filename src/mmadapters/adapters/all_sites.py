@@ -14,13 +14,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmadapters.adapters.adapter import MultimodalAdapter
+from mmadapters.adapters.autograd import SiteProjections, runs_in_full_precision
 from mmadapters.adapters.bottleneck import NON_LINEARITIES, BottleneckProjection, SharedProjectionView
 from mmadapters.adapters.inputs import ModalityInput
 
 
-def project_for_all_sites(
-    adapters: Sequence[MultimodalAdapter], inputs: Mapping[str, ModalityInput]
-) -> list[list[Tensor]]:
+def project_for_all_sites(adapters: Sequence[MultimodalAdapter], inputs: Mapping[str, ModalityInput]) -> list[Tensor]:
     """Return what ``MultimodalAdapter.project`` returns, for several sites of one adapter.
 
     Args:
@@ -28,15 +27,14 @@ def project_for_all_sites(
         inputs: The batch's modalities by name.
 
     Returns:
-        For each site each modality's ``z_i`` (B, p), zero where it is missing.
+        For each site (B, m, p): each modality's ``z_i``, zero where it is missing.
     """
     by_modality = [_by_site([adapter.projection(name) for adapter in adapters], inputs[name]) for name in inputs]
-    return [list(of_site) for of_site in zip(*by_modality, strict=True)]
+    return list(torch.stack(by_modality, dim=2).unbind(0))
 
 
-def _by_site(
-    projections: Sequence[BottleneckProjection | SharedProjectionView], modality: ModalityInput
-) -> list[Tensor]:
+def _by_site(projections: Sequence[BottleneckProjection | SharedProjectionView], modality: ModalityInput) -> Tensor:
+    """Return one modality's ``z_i`` at all sites, (S, B, p)."""
     first = projections[0]
     if isinstance(first, SharedProjectionView):
         linear = _viewed(cast(Sequence[SharedProjectionView], projections), cast(Tensor, modality.projected))
@@ -47,14 +45,20 @@ def _by_site(
         expansions = [projection.expand for projection in own] if first.expand is not None else None
     activated = NON_LINEARITIES[first.non_linearity](linear)
     # Expansions have no bias, so what is zero stays zero.
-    by_site = torch.where(modality.present[:, None], activated, torch.zeros_like(activated)).unbind(0)
+    by_site = torch.where(modality.present[:, None], activated, torch.zeros_like(activated))
     if expansions is None:
-        return list(by_site)
-    return [expand(z) for expand, z in zip(expansions, by_site, strict=True) if expand is not None]
+        return by_site
+    return torch.stack([expand(z) for expand, z in zip(expansions, by_site, strict=True) if expand is not None])
 
 
 def _down(projections: Sequence[BottleneckProjection], normalised: Tensor) -> Tensor:
     """Return the down-projections (S, B, size) of ``normalised`` (B, D), each site with its own affine part."""
+    if runs_in_full_precision(normalised, projections[0].down.weight):
+        of_sites = [(of_site.layer_norm, of_site.down) for of_site in projections]
+        return SiteProjections.apply(
+            normalised,
+            *(values for norm, down in of_sites for values in (norm.weight, norm.bias, down.weight, down.bias)),
+        )
     weight = torch.stack([projection.layer_norm.weight for projection in projections])[:, None]
     bias = torch.stack([projection.layer_norm.bias for projection in projections])[:, None]
     read = (normalised * weight + bias).unbind(0)

@@ -22,8 +22,8 @@ class ForwardState:
     Attributes:
         inputs: Prepared modalities by modality name, by adapter name; for a member of an AdapterFusion by
             ``adapter.member``.
-        projected: By adapter name and path of the site, each modality in that site's bottleneck, where all sites'
-            projections were computed at once.
+        projected: By adapter name and path of the site, all modalities in that site's bottleneck (B, m, p), where those
+            of all sites were computed at once.
         rows: In a batch of several adapters, the indices of each adapter's rows.
         length: Number L of tokens.
         attention_mask: (B, L), 1 at valid tokens, where the caller gave one.
@@ -35,7 +35,7 @@ class ForwardState:
     """
 
     inputs: dict[str, dict[str, ModalityInput]] = field(default_factory=dict)
-    projected: dict[tuple[str, str], list[Tensor]] = field(default_factory=dict)
+    projected: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     rows: dict[str, Tensor] | None = None
     attention_mask: Tensor | None = None
     length: int | None = None

@@ -11,7 +11,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mmadapters.adapters.adapter import SiteAdapter
+from mmadapters.adapters.adapter import MultimodalAdapter, SiteAdapter, is_watched
 from mmadapters.adapters.composition import build_fusion
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.adapters.context import ForwardState, ModalityContext
@@ -154,16 +154,36 @@ class MultimodalAdapterLayer(MultimodalTunerLayer):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return the base module's output, (B, L, H), plus the sum of the active adapters' updates."""
-        hidden_states = self.base_layer(*args, **kwargs)
-        if self.disable_adapters:
-            return hidden_states
         state = self.context.state
+        if self.disable_adapters:
+            return self.base_layer(*args, **kwargs)
         if state is not None and state.rows is not None:
-            return self._mixed(hidden_states, state, state.rows)
-        updates = [self._update(hidden_states, name) for name in self.active_adapters if self.has(name)]
+            return self._mixed(self.base_layer(*args, **kwargs), state, state.rows)
+        here = [name for name in self.active_adapters if self.has(name)]
+        # Taken into the adapter's step, the encoder's dropout keeps a byte a number for the backward pass and not four.
+        rate = _rate(self.base_layer, args) if not kwargs and len(here) == 1 else None
+        hidden_states = self.base_layer(*args, **kwargs) if rate is None else args[0]
+        updated = self._updated(hidden_states, here[0], state, rate or 0.0) if len(here) == 1 else None
+        if updated is not None:
+            return updated
+        if rate is not None:
+            hidden_states = self.base_layer(hidden_states)
+        updates = [self._update(hidden_states, name) for name in here]
         for update in updates:
             hidden_states = hidden_states + update
         return hidden_states
+
+    def _updated(
+        self, hidden_states: Tensor, adapter_name: str, state: ForwardState | None, encoder_dropout: float
+    ) -> Tensor | None:
+        """Return the hidden states with the adapter's update in one step, or None where that cannot be done."""
+        block = self.adapter(adapter_name)
+        if not isinstance(block, MultimodalAdapter) or (state is not None and state.output_gates):
+            return None
+        projected = None if state is None else state.projected.get((adapter_name, self.site.path))
+        if (projected is None and block.modality_names) or not block.runs_as_one(hidden_states):
+            return None
+        return block.updated(hidden_states, projected, encoder_dropout)
 
     def has(self, adapter_name: str) -> bool:
         """Tell whether an adapter updates the hidden states here, as long as adapters are not disabled."""
@@ -219,6 +239,15 @@ def _new_shared(config: MultimodalAdapterConfig) -> SharedModalities:
     shared = SharedModalities(config)
     shared.reset_parameters()
     return shared
+
+
+def _rate(module: nn.Module, args: tuple[Any, ...]) -> float | None:
+    """Return the probability of a plain dropout at work on the CPU, where it is no single operation; or None."""
+    if type(module) is not nn.Dropout or is_watched(module) or module.inplace or len(args) != 1:
+        return None
+    if args[0].device.type != "cpu":
+        return None
+    return module.p if module.training and 0.0 < module.p < 1.0 else None
 
 
 def _at_members(gates: Tensor, present: list[str], names: list[str]) -> Tensor:
