@@ -3,12 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Its version of transformers is not ours. Where bench looks for it by itself; else ADAPTERHUB_PYTHON names a Python.
+ADAPTERHUB := .cache/adapterhub
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench docs build clean
+.PHONY: help setup demo test test-slow lint format bench bench-page bench-adapterhub-env docs build clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make a virtual environment with all that is needed
 
@@ -38,11 +40,17 @@ format: $(STAMP) ## Bring the code into its style
 	$(BIN)/ruff format .
 
 bench: $(STAMP) ## Run the experiments under benchmarks/ that have no result yet
-	@for config in benchmarks/*/config.yaml; do \
-		folder=$$(dirname "$$config"); \
-		if test -f "$$folder/result.json"; then echo "has a result: $$folder"; \
-		else echo "running: $$folder"; $(BIN)/python benchmarks/movies.py "$$folder" || exit 1; fi; \
-	done
+	$(BIN)/python benchmarks/run_all.py
+
+bench-page: $(STAMP) ## Make the tables and pictures of docs/speed.md from the results
+	$(BIN)/python benchmarks/pages.py
+
+bench-adapterhub-env: $(ADAPTERHUB)/.installed ## Make the environment of AdapterHub's contender, for make bench
+
+$(ADAPTERHUB)/.installed: benchmarks/adapterhub-requirements.txt
+	test -x $(ADAPTERHUB)/bin/python || $(PYTHON) -m venv $(ADAPTERHUB)
+	$(ADAPTERHUB)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 docs: $(STAMP) ## Check that every relative link in the documents leads somewhere
 	$(BIN)/python -m pytest --quiet tests/test_docs.py
