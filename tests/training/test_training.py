@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -445,3 +447,25 @@ def test_the_best_epoch_may_be_chosen_by_the_loss() -> None:
     named = arguments(metric_for_best_model="loss")
     named.for_run("multi_label_classification", has_validation=True)
     assert (named.metric_for_best_model, named.greater_is_better) == ("loss", False)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_compiled_model_learns_what_the_eager_one_does(data, tiny_backbone: Path) -> None:
+    preprocessor, train, validation = data
+    settings = replace(settings_for(tiny_backbone), head_dropout=0.0)
+    logits = []
+    for compiled in (False, True):
+        result = fit(
+            preprocessor,
+            train,
+            validation,
+            settings=settings,
+            adapter=adapter(preprocessor, **NO_DROPOUT),
+            arguments=arguments(num_train_epochs=2, torch_compile=compiled),
+        )
+        artefact = Artefact(result.model, preprocessor, settings)
+        logits.append(predict(artefact.model, validation, artefact.collator, artefact.problem_type).logits)
+        assert all("_orig_mod" not in name for name in result.model.state_dict())
+    np.testing.assert_allclose(logits[1], logits[0], atol=2e-4)

@@ -76,8 +76,9 @@ class GatedMultimodalUnit(Fusion):
         )
         logits = F.linear(text, from_text) + F.linear(torch.cat(list(modalities), dim=-1), from_modalities)[:, None]
         gates = self._gates(logits.unflatten(-1, (1 + self.n_modalities, self.bottleneck_size)), present)
-        # Taken apart at once: the gradient of each part alone would be as large as that of all.
-        of_text, *of_modalities = gates.unbind(dim=-2)
+        # Taken apart at once: the gradient of each part alone would be as large as that of all. Not by unbind, of which
+        # torch.compile makes a wrong gradient on the CPU (torch 2.13).
+        of_text, *of_modalities = gates.flatten(-2).split(self.bottleneck_size, dim=-1)
         fused = of_text * text
         for gate, modality in zip(of_modalities, modalities, strict=True):
             fused = fused + gate * modality[:, None]
