@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -37,7 +37,13 @@ def step(message: str) -> None:
     ERR.print(Text.assemble(("·", "dim"), f" {message}"), soft_wrap=True)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], footer: str = "") -> None:
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    footer: str = "",
+    text_columns: Collection[str] = (),
+) -> None:
     """Print a table on standard output; the first column is text, the others are right-aligned.
 
     Args:
@@ -45,10 +51,12 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         columns: The headings.
         rows: The cells.
         footer: A line below it.
+        text_columns: Headings of other columns that are text, and left-aligned.
     """
     table = Table()
     for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left", overflow="fold")
+        is_text = index == 0 or column in text_columns
+        table.add_column(column, justify="left" if is_text else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     # Without a terminal nothing is known of the width, and a table that is cut helps nobody.
