@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmadapters.cli import published
+
 if TYPE_CHECKING:
     from mmadapters.data.check import TableCheck
     from mmadapters.data.columns import Column
@@ -25,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+published.register(app)
 
 Folder = Annotated[Path, typer.Option("--output", "-o", help="Folder to write; it must not exist, or be empty.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of the split into 70 % training, 10 % validation and 20 % test rows.")]

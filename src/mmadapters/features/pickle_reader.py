@@ -16,7 +16,7 @@ import pickle
 import re
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any
 
 import numpy as np
@@ -31,6 +31,9 @@ FRAME = struct.Struct(">Q")
 _NUMBERS = "biuf"
 _TYPE_CODE = re.compile(r"([biufSU])([0-9]{1,6})")
 _SHOWN = 80
+Load = Callable[[IO[bytes], int], list[Any]]
+"""Reads a file within a number of bytes, as ``load_arrays`` does."""
+
 _ACCEPTED = "Accepted are a dict from id to numpy array, a list of arrays, or one array."
 
 
@@ -284,7 +287,7 @@ def _shown(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def failure(error: Exception) -> dict[str, str]:
+def failure(error: Exception, accepted: str = _ACCEPTED) -> dict[str, str]:
     """Return why a file was not read, without a full stop, and what to do, for a frame.
 
     Where memory ran out there is no ``hint``: the reader of the frame knows the limit.
@@ -296,7 +299,7 @@ def failure(error: Exception) -> dict[str, str]:
     reason = str(error)
     if not isinstance(error, RefusedError):
         reason = f"it is damaged or no pickle ({type(error).__name__}: {_shown(' '.join(reason.split()))})"
-    return {"error": reason, "hint": _ACCEPTED}
+    return {"error": reason, "hint": accepted}
 
 
 def limit_resources(memory_bytes: int) -> None:
@@ -326,7 +329,7 @@ def _address_space() -> int:
         return 0
 
 
-def serve(memory_bytes: int) -> None:
+def serve(memory_bytes: int, load: Load = load_arrays, accepted: str = _ACCEPTED) -> None:
     """Answer requests until standard input ends.
 
     A request is a line of JSON, ``{"path": …}``. The answer is a frame ``{"arrays": n}`` and n frames
@@ -335,6 +338,8 @@ def serve(memory_bytes: int) -> None:
 
     Args:
         memory_bytes: See ``limit_resources`` and ``load_arrays``.
+        load: Reads a file.
+        accepted: What it accepts, for messages.
     """
     output = sys.stdout.buffer
     try:
@@ -346,16 +351,16 @@ def serve(memory_bytes: int) -> None:
     _send(output, {"ready": True})
     for line in sys.stdin.buffer:
         try:
-            _answer(output, json.loads(line)["path"], memory_bytes)
+            _answer(output, json.loads(line)["path"], memory_bytes, load)
         except BrokenPipeError:
             return
         except Exception as error:
-            _send(output, failure(error))
+            _send(output, failure(error, accepted))
 
 
-def _answer(output: IO[bytes], path: str, memory_bytes: int) -> None:
+def _answer(output: IO[bytes], path: str, memory_bytes: int, load: Load) -> None:
     with open(path, "rb") as file:
-        entries = load_arrays(file, memory_bytes)
+        entries = load(file, memory_bytes)
     _send(output, {"arrays": len(entries)})
     for key, array in entries:
         native = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")

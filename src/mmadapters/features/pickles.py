@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,17 +22,20 @@ from typing import Any
 import numpy as np
 
 from mmadapters.errors import ConfigurationError, DataError
-from mmadapters.features import pickle_reader
+from mmadapters.features import pickle_reader, pickle_values
 from mmadapters.features.pickle_reader import FILE_BLOCK_BYTES, FRAME, MAX_ID_CHARACTERS
 
 MEMORY_BYTES = 4 * 2**30
+VALUES_MEMORY_BYTES = 2**30
 SECONDS = 60.0
 _START_SECONDS = 60.0
 _MAX_HEADER_BYTES = 64 * 1024
 # The process is started with the parent's module paths and without the package around its file, which loads pandas.
-_PROGRAM = (
-    "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "runpy.run_path(sys.argv[2])['serve'](int(sys.argv[3]))"
+_START = "import json, runpy, sys; sys.path[:] = json.loads(sys.argv[1]); reader = runpy.run_path(sys.argv[2]); "
+_PROGRAM = f"{_START}reader['serve'](int(sys.argv[3]))"
+_VALUES_PROGRAM = (
+    f"{_START}values = runpy.run_path(sys.argv[4]); "
+    "reader['serve'](int(sys.argv[3]), values['value_loader'](reader, json.loads(sys.argv[5])), values['ACCEPTED'])"
 )
 
 
@@ -95,12 +98,87 @@ def pickled_arrays(
                 yield key, array
 
 
+def read_pickled_values(
+    path: str | os.PathLike[str],
+    keys: Collection[str] | None = None,
+    *,
+    memory_bytes: int = VALUES_MEMORY_BYTES,
+    seconds: float = SECONDS,
+) -> Any:
+    """Read a pickle of plain values: texts, numbers, truth values, None, and lists and dicts of these.
+
+    Protocols and limits are those of ``read_pickled_arrays``. Texts of Python 2 are read as Latin-1. A dict that
+    ``numpy.save`` wrote to an ``.npy`` file is read, too.
+
+    Args:
+        path: The file.
+        keys: Keys of the dict that the file holds, where only these are wanted.
+        memory_bytes: The most memory that reading may take.
+        seconds: The longest time that reading may take.
+
+    Returns:
+        The value as JSON has it: tuples and arrays are lists, and the keys of dicts are texts.
+
+    Raises:
+        DataError: As ``read_pickled_arrays``, and if the file holds anything else.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise DataError(f"The file '{file}' does not exist. Give the path of a file with pickled values.")
+    wanted = None if keys is None else list(keys)
+    extra = (str(pickle_values.__file__), json.dumps(wanted))
+    with _Reader(int(memory_bytes), float(seconds), _VALUES_PROGRAM, extra) as reader:
+        ((_, content),) = reader.arrays(file)
+    return json.loads(content.tobytes().decode("utf-8", errors="surrogatepass"))
+
+
+def each_pickled_file(
+    paths: Iterable[str | os.PathLike[str]], *, memory_bytes: int = MEMORY_BYTES, seconds: float = SECONDS
+) -> Iterator[dict[str, np.ndarray] | DataError]:
+    """Read many files, where one that cannot be read is no reason to stop; see ``read_pickled_arrays``.
+
+    Args:
+        paths: The files.
+        memory_bytes: For each file.
+        seconds: For each file.
+
+    Yields:
+        For each file its arrays by id, or the error that says why there are none.
+    """
+    reader: _Reader | None = None
+    try:
+        for path in map(Path, paths):
+            found: dict[str, np.ndarray] | DataError
+            try:
+                if not path.is_file():
+                    raise DataError(f"The file '{path}' does not exist. Give the path of a file with pickled arrays.")
+                if reader is None:
+                    reader = _Reader(int(memory_bytes), float(seconds)).__enter__()
+                found = dict(reader.arrays(path))
+            except DataError as error:
+                found = error
+                _end(reader)
+                reader = None
+            yield found
+    finally:
+        _end(reader)
+
+
+def _end(reader: _Reader | None) -> None:
+    if reader is not None:
+        reader.__exit__(None, None, None)
+
+
 class _Reader:
     """A running ``pickle_reader``. Not to be used again after an error."""
 
-    def __init__(self, memory_bytes: int, seconds: float) -> None:
+    def __init__(
+        self, memory_bytes: int, seconds: float, program: str | None = None, extra: tuple[str, ...] = ()
+    ) -> None:
         self.memory_bytes = memory_bytes
         self.seconds = seconds
+        self._program = program or _PROGRAM
+        self._extra = extra
         self._left = _START_SECONDS
         self._ready = False
 
@@ -108,8 +186,8 @@ class _Reader:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-I", "-c", _PROGRAM),
-                *(json.dumps(sys.path), str(pickle_reader.__file__), str(self.memory_bytes)),
+                *(sys.executable, "-I", "-c", self._program),
+                *(json.dumps(sys.path), str(pickle_reader.__file__), str(self.memory_bytes), *self._extra),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -146,7 +146,7 @@ def prepare_emoji(
     rows = emoji.emoji_rows(loaded)
     splits = emoji.emoji_splits(rows, seed)
     rows["split"] = rows["id"].map({id: name for name, frame in splits.items() for id in frame["id"]})
-    counts = _label_counts(splits, "labels")
+    counts = label_counts(splits, "labels")
     texts = {
         EXTRACT_FILE: _EMOJI_EXTRACT,
         TRAIN_FILE: _EMOJI_TRAIN.format(
@@ -172,7 +172,7 @@ def prepare_emoji(
             store=STORE,
         ),
     }
-    with _new_folder(folder) as target:
+    with new_folder(folder) as target:
         for name, frame in {Path(ROWS_FILE).stem: rows, **splits}.items():
             joined = frame["labels"].map(emoji.LABEL_SEPARATOR.join)
             write_rows(frame.assign(labels=joined), target / f"{name}.csv")
@@ -200,7 +200,7 @@ def prepare_movies(folder: str | Path, seed: int = 0, cache_dir: Path | None = N
     """
     check_new_folder(folder)
     splits = movielens.movie_splits(seed, cache_dir=cache_dir)
-    counts = _label_counts(splits, "genres")
+    counts = label_counts(splits, "genres")
     indent = 6 * " "
     audience = textwrap.fill(
         ", ".join(movielens.AUDIENCE_COLUMNS), width=110, initial_indent=indent, subsequent_indent=indent
@@ -216,7 +216,7 @@ def prepare_movies(folder: str | Path, seed: int = 0, cache_dir: Path | None = N
             train_file=TRAIN_FILE,
         ),
     }
-    with _new_folder(folder) as target:
+    with new_folder(folder) as target:
         for name, frame in splits.items():
             write_rows(frame, target / f"{name}.parquet")
         for name, text in texts.items():
@@ -240,14 +240,24 @@ def check_new_folder(folder: str | Path) -> None:
 
 
 @contextmanager
-def _new_folder(folder: str | Path) -> Iterator[Path]:
+def new_folder(folder: str | Path) -> Iterator[Path]:
+    """Fill a folder that is absent or empty, all or nothing; see ``replace_folder``.
+
+    Raises:
+        ConfigurationError: If somebody wrote something there meanwhile, which stays.
+    """
     with replace_folder(folder) as temporary:
         yield temporary
-        # What somebody else wrote there meanwhile stays.
         check_new_folder(folder)
 
 
-def _label_counts(splits: Mapping[str, pd.DataFrame], column: str) -> dict[str, dict[str, int]]:
+def label_counts(splits: Mapping[str, pd.DataFrame], column: str) -> dict[str, dict[str, int]]:
+    """Return how many rows of each split have a label, by label and split; the most frequent label first.
+
+    Args:
+        splits: Rows by split.
+        column: Column of lists of labels.
+    """
     by_split = {name: Counter(label for labels in frame[column] for label in labels) for name, frame in splits.items()}
     together: Counter[str] = sum(by_split.values(), Counter())
     return {label: {name: by_split[name][label] for name in splits} for label, _ in together.most_common()}
