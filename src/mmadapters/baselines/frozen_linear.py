@@ -131,8 +131,15 @@ class FrozenLinearBaseline:
         Args:
             features: (N, D).
         """
-        logits = self._scaler.transform(features) @ self._coefficients.T + self._intercepts
-        return scores_from_logits(logits, self.problem_type)
+        return scores_from_logits(self.logits(features), self.problem_type)
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Return what the probabilities are made of, (N, C); for a regression values (N, 1).
+
+        Args:
+            features: (N, D). A class that training does not have gets ``-inf``.
+        """
+        return self._scaler.transform(features) @ self._coefficients.T + self._intercepts
 
     @property
     def n_parameters(self) -> int:

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from mmadapters import __version__
-from mmadapters.cli import demo, evaluate, extract, import_pickles, info, predict, store, train
+from mmadapters.cli import compare, data, demo, evaluate, extract, import_pickles, info, predict, search, store, train
 from mmadapters.errors import MMAdaptersError, TrainingInterrupted
 
 EXIT_ERROR = 2
@@ -42,8 +42,11 @@ app = typer.Typer(
 )
 app.command("extract")(extract.extract)
 app.command("import-pickles")(import_pickles.import_pickles)
+app.add_typer(data.app, name="data")
 app.add_typer(store.app, name="store")
 app.command("train")(train.train)
+app.command("search")(search.search)
+app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("info")(info.info)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmadapters.cli.rows import prepare_rows
 from mmadapters.cli.settings import load_settings, to_yaml
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from collections.abc import Mapping
 
     from mmadapters.cli.run_config import RunConfig
+    from mmadapters.data.dataset import MultimodalDataset
+    from mmadapters.data.preprocessor import Preprocessor
     from mmadapters.evaluation.metrics import MetricsReport
+    from mmadapters.training.arguments import MultimodalTrainingArguments
+
+METRICS_FILE = "metrics.json"
+RESOLVED_CONFIG = "config.resolved.yaml"
 
 
 def train(
@@ -25,6 +33,13 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with a run that was killed, from its newest checkpoint.")
     ] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Train once with each of these seeds, 0,1,2 or 0-4, and print mean and standard deviation. Each has a "
+            "folder of its own; those that are finished are not trained again."
+        ),
+    ] = None,
     cache_limit: Annotated[
         float | None,
         typer.Option(help="The most that the prefix cache may take, in GB; the YAML's limit_gb otherwise."),
@@ -36,7 +51,12 @@ def train(
 
     limit = [] if cache_limit is None else [f"prefix_cache.limit_gb={cache_limit}"]
     settings = load_settings(RunConfig, config, [*(overrides or []), *limit])
-    run(settings, rows_folder=Path.cwd(), progress=progress, resume=resume)
+    if seeds is None:
+        run(settings, rows_folder=Path.cwd(), progress=progress, resume=resume)
+    else:
+        from mmadapters.cli.seeds import parse_seeds, run_seeds
+
+        run_seeds(settings, parse_seeds(seeds), rows_folder=Path.cwd(), progress=progress, resume=resume)
 
 
 def run(settings: RunConfig, rows_folder: Path, progress: bool, resume: bool = False) -> Path:
@@ -51,42 +71,84 @@ def run(settings: RunConfig, rows_folder: Path, progress: bool, resume: bool = F
     Returns:
         The folder of the artefact.
     """
-    from mmadapters.artefact import Artefact, artefact_bytes, check_may_be_written, save_artefact
-    from mmadapters.backbones import load_tokenizer
+    from mmadapters.artefact import artefact_bytes
     from mmadapters.cli.console import file_size, prepare_libraries, step
-    from mmadapters.cli.options import (
-        adapter_config,
-        check_adapter_options,
-        prefix_cache_options,
-        training_arguments,
-    )
     from mmadapters.cli.report import print_report
-    from mmadapters.data.preprocessor import Preprocessor
-    from mmadapters.evaluation.evaluator import evaluate, predict
-    from mmadapters.evaluation.thresholds import validation_thresholds
-    from mmadapters.files import write_json_atomically, write_text_atomically
-    from mmadapters.training.fit import ModelSettings, fit
-    from mmadapters.training.resuming import check_may_start
 
     shown = prepare_libraries(progress)
     output = Path(settings.output_dir)
     # Everything that can be wrong in the file is found before the first row is read.
-    check_may_be_written(output / "artefact")
-    arguments = training_arguments(settings.training, seed=settings.seed, progress=shown)
-    if arguments.needs_output_dir:
-        arguments.output_dir, arguments.needs_output_dir = str(output / "checkpoints"), False
-    check_may_start(arguments, resume)
+    arguments = checked_arguments(settings, shown, resume)
     is_first = arguments.process_index == 0
-    check_adapter_options(settings.adapter, settings.modalities)
-    frames = read_splits(settings, rows_folder)
-    model = ModelSettings(**asdict(settings.model))
-    schema = settings.to_schema()
-    preprocessor = Preprocessor.fit(
-        frames["train"], schema, load_tokenizer(model.backbone), max_length=settings.data.max_length
-    )
-    data = {split: preprocessor.transform(frame) for split, frame in frames.items()}
+    preprocessor, data = prepare_rows(settings, rows_folder, step if is_first else None)
     if is_first:
         step(", ".join(f"{split}: {len(rows)} rows" for split, rows in data.items()))
+    reports = train_on_rows(settings, arguments, preprocessor, data, resume)
+    folder = output / "artefact"
+    if is_first:
+        for split, report in reports.items():
+            print_report(f"{split}: {report.n_examples} rows", report, data[split].unseen_labels)
+        step(f"saved to {folder} ({file_size(artefact_bytes(folder))}); metrics and resolved config in {output}")
+    return folder
+
+
+def checked_arguments(settings: RunConfig, progress: bool, resume: bool) -> MultimodalTrainingArguments:
+    """Return the training arguments of a run, after looking for all that can be wrong before a row is read.
+
+    Args:
+        settings: The run.
+        progress: Whether progress bars are shown.
+        resume: Whether the run goes on with one that is there.
+
+    Raises:
+        ConfigurationError, ArtefactError: If something is.
+    """
+    from mmadapters.artefact import check_may_be_written
+    from mmadapters.cli.options import check_adapter_options, training_arguments
+    from mmadapters.training.resuming import check_may_start
+    from mmadapters.training.tracking import LOGGING_DIR_VARIABLE
+
+    output = Path(settings.output_dir)
+    check_may_be_written(output / "artefact")
+    arguments = training_arguments(settings.training, seed=settings.seed, progress=progress)
+    if arguments.needs_output_dir:
+        arguments.output_dir, arguments.needs_output_dir = str(output / "checkpoints"), False
+    if arguments.logging_dir is None and LOGGING_DIR_VARIABLE not in os.environ:
+        arguments.logging_dir = str(output / "logs")
+    check_may_start(arguments, resume)
+    check_adapter_options(settings.adapter, settings.modalities)
+    return arguments
+
+
+def train_on_rows(
+    settings: RunConfig,
+    arguments: MultimodalTrainingArguments,
+    preprocessor: Preprocessor,
+    data: Mapping[str, MultimodalDataset],
+    resume: bool = False,
+) -> dict[str, MetricsReport]:
+    """Train on rows that are prepared, and write artefact, metrics and resolved config; the config is written last.
+
+    Args:
+        settings: The run.
+        arguments: As ``checked_arguments`` gave them.
+        preprocessor: Fitted on the training rows.
+        data: The rows by split.
+        resume: Whether to go on with a run that was killed or interrupted.
+
+    Returns:
+        What was measured, by split; nothing in processes but the first.
+    """
+    from mmadapters.artefact import Artefact, artefact_bytes, save_artefact
+    from mmadapters.cli.console import step
+    from mmadapters.cli.options import adapter_config, prefix_cache_options
+    from mmadapters.evaluation.evaluator import evaluate, predict
+    from mmadapters.evaluation.thresholds import validation_thresholds
+    from mmadapters.files import write_json_atomically, write_text_atomically
+    from mmadapters.training.fit import ModelSettings, fit
+
+    output = Path(settings.output_dir)
+    model = ModelSettings(**asdict(settings.model))
     fitted = fit(
         preprocessor,
         data["train"],
@@ -98,8 +160,8 @@ def run(settings: RunConfig, rows_folder: Path, progress: bool, resume: bool = F
         resume=resume,
         prefix_cache=prefix_cache_options(settings.prefix_cache),
     )
-    if not is_first:
-        return output / "artefact"
+    if arguments.process_index:
+        return {}
     artefact = Artefact(
         fitted.model,
         preprocessor,
@@ -117,7 +179,7 @@ def run(settings: RunConfig, rows_folder: Path, progress: bool, resume: bool = F
                 artefact.problem_type,
                 batch_size=artefact.batch_size,
                 max_tokens_per_batch=artefact.max_tokens_per_batch,
-                progress=shown,
+                progress=not arguments.disable_tqdm,
             )
             # On the rows that thresholds are tuned on they say nothing.
             reports[split] = evaluate(
@@ -127,15 +189,18 @@ def run(settings: RunConfig, rows_folder: Path, progress: bool, resume: bool = F
                 tuned = validation_thresholds(artefact.problem_type, predictions.scores, data[split].labels)
                 artefact = replace(artefact, thresholds=tuned)
     metrics = {split: report.values for split, report in reports.items()}
+    # Where this file is, artefact and metrics are those of the run that it describes.
+    (output / RESOLVED_CONFIG).unlink(missing_ok=True)
     folder = save_artefact(replace(artefact, metrics=metrics), output / "artefact")
     write_json_atomically(
-        output / "metrics.json",
+        output / METRICS_FILE,
         {
             "splits": {
                 split: {**report.to_dict(), "unseen_labels": dict(data[split].unseen_labels)}
                 for split, report in reports.items()
             },
             "rows": {split: len(rows) for split, rows in data.items()},
+            "row_digests": {split: rows.digest() for split, rows in data.items()},
             "trainable_parameters": sum(p.numel() for p in fitted.model.parameters() if p.requires_grad),
             "file_bytes": artefact_bytes(folder),
             "seconds": fitted.seconds,
@@ -144,27 +209,5 @@ def run(settings: RunConfig, rows_folder: Path, progress: bool, resume: bool = F
             "log": fitted.log,
         },
     )
-    write_text_atomically(output / "config.resolved.yaml", to_yaml(settings))
-    for split, report in reports.items():
-        print_report(f"{split}: {report.n_examples} rows", report, data[split].unseen_labels)
-    step(f"saved to {folder} ({file_size(artefact_bytes(folder))}); metrics and resolved config in {output}")
-    return folder
-
-
-def read_splits(settings: RunConfig, rows_folder: Path) -> dict[str, pd.DataFrame]:
-    """Read the row files, cutting validation and test from the training rows where they have no file.
-
-    Args:
-        settings: The run.
-        rows_folder: Relative paths start here.
-    """
-    from mmadapters.data.files import read_rows, split_rows
-
-    data = settings.data
-    paths = {"train": data.train, "validation": data.validation, "test": data.test}
-    frames: dict[str, Any] = {split: read_rows(rows_folder / path) for split, path in paths.items() if path}
-    fractions = {name: fraction for name, fraction in data.split.items() if name not in frames}
-    if fractions:
-        cut = {"train": 1.0 - sum(fractions.values()), **fractions}
-        frames |= split_rows(frames["train"], cut, settings.seed)
-    return frames
+    write_text_atomically(output / RESOLVED_CONFIG, to_yaml(settings))
+    return reports

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mmadapters.data.labels import LabelEncoder, infer_problem_type
     from mmadapters.data.preprocessor import Preprocessor
     from mmadapters.data.schema import DatasetSchema, StoredFeatures, TabularColumns, VectorColumn
+    from mmadapters.data.streaming import StreamedDataset
 
 __all__ = [
     "DatasetSchema",
@@ -23,6 +24,7 @@ __all__ = [
     "MultimodalDataset",
     "Preprocessor",
     "StoredFeatures",
+    "StreamedDataset",
     "TabularColumns",
     "VectorColumn",
     "infer_problem_type",
@@ -38,6 +40,7 @@ _MODULES = {
     "MultimodalDataset": "dataset",
     "Preprocessor": "preprocessor",
     "StoredFeatures": "schema",
+    "StreamedDataset": "streaming",
     "TabularColumns": "schema",
     "VectorColumn": "schema",
     "infer_problem_type": "labels",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from heapq import heapify, heappop, heappush
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -80,6 +81,7 @@ class TrainingBatches(Sampler[list[int]]):
         processes: Number of processes.
         process: Which of them this is.
         drop_last: Whether an epoch leaves out the rows of a batch that is not full; not with a budget.
+        fewest: With a budget, so many batches at least: until there are, the one with the most rows is halved.
 
     Raises:
         ConfigurationError: If a row alone has more tokens than ``max_tokens``, or there are fewer rows than processes.
@@ -97,6 +99,7 @@ class TrainingBatches(Sampler[list[int]]):
         processes: int = 1,
         process: int = 0,
         drop_last: bool = False,
+        fewest: int = 0,
     ) -> None:
         self.lengths = padded_lengths(lengths, pad_to_multiple_of)
         check_token_budget(self.lengths, max_tokens)
@@ -116,7 +119,7 @@ class TrainingBatches(Sampler[list[int]]):
         in_order = -np.sort(-self._levels) if max_tokens is not None else self.lengths
         if drop_last and max_tokens is None and len(in_order) >= self.rows_a_batch:
             in_order = in_order[: len(in_order) // self.rows_a_batch * self.rows_a_batch]
-        self._ends = _cuts(in_order, batch_size, max_tokens, processes)
+        self._ends = _cut_finer(_cuts(in_order, batch_size, max_tokens, processes), fewest, processes)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration goes through, counted from 0."""
@@ -197,3 +200,21 @@ def _cuts(lengths: np.ndarray, batch_size: int, max_tokens: int | None, processe
                 "be shared out like that. Give a larger budget, or another number of processes."
             )
     return ends
+
+
+def _cut_finer(ends: Sequence[int], fewest: int, processes: int) -> Sequence[int]:
+    """Return where batches end after those with the most rows were halved until there are ``fewest``.
+
+    None gets fewer rows than there are processes; where all are that small, there stay fewer batches.
+    """
+    if len(ends) >= fewest:
+        return ends
+    starts = [0, *ends[:-1]]
+    largest = [(start - end, start) for start, end in zip(starts, ends, strict=True)]
+    heapify(largest)
+    while len(largest) < fewest and -largest[0][0] >= 2 * processes:
+        size, start = heappop(largest)
+        half = -size // 2
+        heappush(largest, (-half, start))
+        heappush(largest, (size + half, start + half))
+    return sorted(start - size for size, start in largest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
@@ -206,6 +207,44 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         """The modalities, in the order of the model."""
         return [column.modality for column in self._columns.values()]
 
+    def restricted_to(self, names: Iterable[str]) -> MultimodalDataset:
+        """Return the same rows with fewer modalities; nothing is read or copied.
+
+        Args:
+            names: The modalities to keep. Their order stays that of the data set.
+
+        Raises:
+            DataError: If no modality has one of the names.
+        """
+        kept = set(names)
+        for name in sorted(kept):
+            self._column(name)
+        restricted = copy.copy(self)
+        restricted._columns = {name: column for name, column in self._columns.items() if name in kept}
+        return restricted
+
+    def shortened_to(self, length: int, closing: Iterable[int] = ()) -> MultimodalDataset:
+        """Return the same rows with texts of at most some tokens; nothing is read, and only the tokens are copied.
+
+        Args:
+            length: Most tokens of a row, at least 1.
+            closing: Tokens that end a text, such as the separator's id: a row that ends in one still does.
+        """
+        if len(self) == 0 or int(self.lengths.max()) <= length:
+            return self
+        ends = np.isin(self._tokens["input_ids"][np.maximum(self._starts[1:] - 1, 0)], list(closing))
+        kept = []
+        for row, (start, stop) in enumerate(zip(self._starts[:-1], self._starts[1:], strict=True)):
+            positions = np.arange(start, min(stop, start + length))
+            if stop - start > length and ends[row]:
+                positions[-1] = stop - 1
+            kept.append(positions)
+        flat = np.concatenate(kept)
+        shortened = copy.copy(self)
+        shortened._tokens = {name: values[flat] for name, values in self._tokens.items()}
+        shortened._starts = np.concatenate([[0], np.cumsum([len(positions) for positions in kept])])
+        return shortened
+
     def digest(self) -> str:
         """Return a SHA-256 of tokens, labels and features.
 
@@ -236,12 +275,27 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         Raises:
             DataError: If no modality has the name.
         """
+        return self._column(name).present
+
+    def features(self, name: str, row: int) -> np.ndarray | None:
+        """Return one row's features of a modality, float32 (D,) or (T, D), or None where it is missing.
+
+        Args:
+            name: Of the modality.
+            row: Position of the row, from 0.
+
+        Raises:
+            DataError: If no modality has the name, or the row's features cannot be read.
+        """
+        return self._column(name)[row]
+
+    def _column(self, name: str) -> ModalityColumn:
         if name not in self._columns:
             raise DataError(
                 f"The data set has no modality '{name}'. Its modalities are {listed(self._columns)}."
                 f"{did_you_mean(name, self._columns)}"
             )
-        return self._columns[name].present
+        return self._columns[name]
 
 
 def read_features(cell: Any, where: str, root: str) -> Features:

@@ -6,7 +6,8 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +45,24 @@ def read_rows(path: str | os.PathLike[str]) -> pd.DataFrame:
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "does not exist"
         raise DataError(f"The file '{file}' {what}. Give the path of a file with the rows.")
-    try:
+    with named_decoding_errors(file):
         frame = reader(file)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"'{file}' is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
-        ) from error
     if frame.empty:
         raise DataError(f"'{file}' has no rows. Give a file with at least one row below the column names.")
     _check_unique(file, frame.columns)
     frame.attrs = {ROOT: str(file.resolve().parent)}
     return frame
+
+
+@contextmanager
+def named_decoding_errors(file: Path) -> Iterator[None]:
+    """Raise a ``DataError`` that names the file where its text is not UTF-8."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"'{file}' is not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8."
+        ) from error
 
 
 def write_rows(frame: pd.DataFrame, path: str | os.PathLike[str]) -> None:
@@ -155,14 +163,54 @@ def _read_tsv(file: Path) -> pd.DataFrame:
     return _read_delimited(file, "\t")
 
 
+_CSV_OPTIONS: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"}
+
+
 def _read_delimited(file: Path, separator: str) -> pd.DataFrame:
-    options: dict[str, Any] = {"sep": separator, "keep_default_na": False, "na_values": [""], "encoding": "utf-8-sig"}
+    columns = _csv_columns(file, separator)
+    with _named_csv_errors(file, columns):
+        return pd.read_csv(file, low_memory=False, index_col=False, sep=separator, **_CSV_OPTIONS)
+
+
+def csv_chunks(file: Path, rows: int) -> Iterator[pd.DataFrame]:
+    """Read a ``.csv`` or ``.tsv`` file as ``read_rows`` does, from its start and some rows at a time.
+
+    The type of a column is found for each chunk anew.
+
+    Args:
+        file: The file.
+        rows: Rows of a chunk; the last one may have fewer.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    separator = "\t" if file.suffix.lower() == ".tsv" else ","
+    columns = _csv_columns(file, separator)
+    options: dict[str, Any] = {"sep": separator, "chunksize": rows, "index_col": False, **_CSV_OPTIONS}
+    with pd.read_csv(file, low_memory=False, **options) as chunks:
+        while True:
+            with _named_csv_errors(file, columns):
+                chunk = next(chunks, None)
+            if chunk is None:
+                return
+            yield chunk
+
+
+def _csv_columns(file: Path, separator: str) -> int:
+    """Return the number of columns that a file names, each once."""
+    with _named_csv_errors(file, 0):
+        header = pd.read_csv(file, header=None, nrows=1, dtype=str, sep=separator, **_CSV_OPTIONS)
+    _check_unique(file, [name for name in header.iloc[0] if isinstance(name, str)])
+    return header.shape[1]
+
+
+@contextmanager
+def _named_csv_errors(file: Path, columns: int) -> Iterator[None]:
+    """Say in words what is wrong with a file that cannot be read."""
     try:
-        header = pd.read_csv(file, header=None, nrows=1, dtype=str, **options)
-        _check_unique(file, [name for name in header.iloc[0] if isinstance(name, str)])
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
-            return pd.read_csv(file, low_memory=False, index_col=False, **options)
+            yield
     except pd.errors.EmptyDataError as error:
         raise DataError(f"'{file}' is empty. Give a file with column names and at least one row.") from error
     except pd.errors.ParserError as error:
@@ -170,18 +218,25 @@ def _read_delimited(file: Path, separator: str) -> pd.DataFrame:
         raise DataError(f"'{file}' cannot be read: {reason}. Check that line's separators and quotes.") from error
     except pd.errors.ParserWarning as warning:
         raise DataError(
-            f"'{file}' has rows with more cells than there are column names ({header.shape[1]}). Name every column, "
+            f"'{file}' has rows with more cells than there are column names ({columns}). Name every column, "
             "and put text that holds the separator in quotes."
         ) from warning
 
 
 def _read_json_lines(file: Path) -> pd.DataFrame:
-    records = []
+    return pd.DataFrame(list(json_records(file)))
+
+
+def json_records(file: Path) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a file with one JSON object a line, reading line by line.
+
+    Raises:
+        DataError: If a line is none.
+    """
     with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                records.append(_record(_parsed(f"line {number} of '{file}'", line), f"Line {number} of '{file}'"))
-    return pd.DataFrame(records)
+                yield _record(_parsed(f"line {number} of '{file}'", line), f"Line {number} of '{file}'")
 
 
 def _read_json(file: Path) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,14 +12,16 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
-from mmadapters.data.dataset import FeatureColumn, Features, MultimodalDataset, read_features, width_of
-from mmadapters.data.files import ROOT
-from mmadapters.data.labels import LabelEncoder, rows_named
-from mmadapters.data.schema import DatasetSchema, ModalitySource, StoredFeatures, TabularColumns, VectorColumn
-from mmadapters.data.stored import StoredFeatureColumn, look_up, stored_column
+from mmadapters.data.dataset import FeatureColumn, MultimodalDataset
+from mmadapters.data.labels import LabelEncoder, report_unseen
+from mmadapters.data.preprocessor_statistics import PreprocessorStatistics, label_values, require_rows
+from mmadapters.data.schema import DatasetSchema, ModalitySource, StoredFeatures, TabularColumns
+from mmadapters.data.stored import StoredFeatureColumn, open_store, stored_column
+from mmadapters.data.vector_cells import of_width
 from mmadapters.errors import ConfigurationError, DataError, did_you_mean, listed
 from mmadapters.features.cells import is_missing
-from mmadapters.features.tabular import TabularEncoder, numeric_values, require_columns
+from mmadapters.features.store import FeatureStore
+from mmadapters.features.tabular import TabularEncoder
 from mmadapters.modality import Modality
 
 logger = logging.getLogger(__name__)
@@ -84,30 +86,29 @@ class Preprocessor:
                 one from a store is missing in every row, or a store cannot be read or lacks rows.
             ConfigurationError: If ``max_length`` leaves no room for text.
         """
-        _check_rows(frame, (*schema.input_columns, *schema.label_columns))
-        length = _text_length(max_length, schema, tokenizer)
-        labels = None
-        if schema.label is not None:
-            labels = LabelEncoder(schema.problem_type, schema.label_separator).fit(_label_values(frame, schema))
-        tabular = {
-            source.name: source.encoder().fit(frame)
-            for source in schema.modalities
-            if isinstance(source, TabularColumns)
-        }
-        modalities = []
-        fingerprints = {}
-        for source in schema.modalities:
-            if isinstance(source, TabularColumns):
-                modalities.append(Modality(source.name, tabular[source.name].feature_dim, kind="tabular"))
-            elif isinstance(source, StoredFeatures):
-                modality, fingerprints[source.name] = look_up(source)
-                modalities.append(modality)
-                column = stored_column(source, modality, fingerprints[source.name], frame, str(schema.id))
-                if not column.present.any():
-                    raise _missing_everywhere(source.name, "Look at the errors with `mmadapters store info`")
-            else:
-                modalities.append(Modality(source.name, _first_width(frame, source), kind="vector"))
-        return cls(schema, tokenizer, labels, tabular, modalities, length, fingerprints)
+        require_rows(frame, (*schema.input_columns, *schema.label_columns))
+        length = text_length(max_length, schema, tokenizer)
+        return cls.learned_from(PreprocessorStatistics(schema).add(frame), tokenizer, length)
+
+    @classmethod
+    def learned_from(
+        cls, statistics: PreprocessorStatistics, tokenizer: PreTrainedTokenizerBase, max_length: int
+    ) -> Preprocessor:
+        """Return the preprocessor that the statistics of all training rows make.
+
+        Args:
+            statistics: Of the training rows.
+            tokenizer: Tokenizer of the text encoder.
+            max_length: Number of tokens to cut a text to.
+
+        Raises:
+            DataError: If there is only one label, or a modality is missing in every row.
+        """
+        labels, tabular = statistics.label_encoder(), statistics.table_encoders()
+        modalities = statistics.modalities()
+        return cls(
+            statistics.schema, tokenizer, labels, tabular, modalities, max_length, fingerprints=statistics.fingerprints
+        )
 
     def transform(self, frame: pd.DataFrame, with_labels: bool = True) -> MultimodalDataset:
         """Turn rows into a data set.
@@ -128,13 +129,31 @@ class Preprocessor:
                 in training or is not finite, a ``.npy`` file cannot be read, or a store lacks rows or holds features
                 that were made in another way than those of the training rows.
         """
+        data = self.transform_chunk(frame, {}, with_labels)
+        _tell_what_is_missing(frame, self.schema, data)
+        report_unseen(data.unseen_labels)
+        return data
+
+    def transform_chunk(
+        self, frame: pd.DataFrame, stores: dict[str, FeatureStore], with_labels: bool = True
+    ) -> MultimodalDataset:
+        """Turn one of many chunks of rows into a data set, as ``transform`` does, without a word on what is missing.
+
+        Args:
+            frame: The rows of the chunk.
+            stores: Stores that are open, by modality; those that are opened are added.
+            with_labels: Whether to read the label columns.
+
+        Raises:
+            DataError: As ``transform``.
+        """
         read_labels = with_labels and self.labels is not None
-        _check_rows(frame, (*self.schema.input_columns, *(self.schema.label_columns if read_labels else ())))
+        require_rows(frame, (*self.schema.input_columns, *(self.schema.label_columns if read_labels else ())))
         labels, unseen = None, Counter[str]()
         if self.labels is not None and read_labels:
-            labels, unseen = self.labels.transform(_label_values(frame, self.schema))
+            labels, unseen = self.labels.encode(label_values(frame, self.schema))
         columns = [
-            self._feature_column(frame, source, modality)
+            self._feature_column(frame, source, modality, stores)
             for source, modality in zip(self.schema.modalities, self.modalities, strict=True)
         ]
         return MultimodalDataset(self._tokens(frame), columns, labels, unseen)
@@ -221,29 +240,56 @@ class Preprocessor:
         return {name: encoded[name] for name in self.tokenizer.model_input_names if name in encoded}
 
     def _feature_column(
-        self, frame: pd.DataFrame, source: ModalitySource, modality: Modality
+        self, frame: pd.DataFrame, source: ModalitySource, modality: Modality, stores: dict[str, FeatureStore]
     ) -> FeatureColumn | StoredFeatureColumn:
         if isinstance(source, TabularColumns):
             return FeatureColumn(modality, self.tabular[source.name].transform(frame))
-        column: FeatureColumn | StoredFeatureColumn
         if isinstance(source, StoredFeatures):
             assert self.schema.id is not None
-            column = stored_column(source, modality, self.fingerprints[source.name], frame, self.schema.id)
-        else:
-            column = FeatureColumn(modality, _of_width(frame, source, modality.feature_dim))
-        missing = len(column) - int(column.present.sum())
-        if missing:
-            logger.info("Modality '%s' is missing in %d of %d rows.", modality.name, missing, len(column))
-        return column
+            if source.name not in stores:
+                stores[source.name] = open_store(source)
+            fingerprint = self.fingerprints[source.name]
+            return stored_column(source, modality, fingerprint, frame, self.schema.id, stores[source.name])
+        return FeatureColumn(modality, of_width(frame, source, modality.feature_dim))
 
 
-def _check_rows(frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
-    require_columns(frame, columns)
-    if not len(frame):
-        raise DataError("There are no rows. Give a frame with at least one row.")
+def _tell_what_is_missing(frame: pd.DataFrame, schema: DatasetSchema, data: MultimodalDataset) -> None:
+    warn_of_missing_texts(missing_texts(frame, schema), len(frame))
+    for source in schema.modalities:
+        if not isinstance(source, TabularColumns):
+            missing = len(data) - int(data.present(source.name).sum())
+            if missing:
+                logger.info("Modality '%s' is missing in %d of %d rows.", source.name, missing, len(data))
 
 
-def _text_length(max_length: int | None, schema: DatasetSchema, tokenizer: PreTrainedTokenizerBase) -> int:
+def missing_texts(frame: pd.DataFrame, schema: DatasetSchema) -> Counter[str]:
+    """Return how many rows have no text, by text column."""
+    return Counter({column: sum(map(is_missing, frame[column])) for column in schema.text_columns})
+
+
+def warn_of_missing_texts(missing: Counter[str], rows: int) -> None:
+    """Log a warning for each text column with rows that have no text.
+
+    Args:
+        missing: Such rows, by column.
+        rows: Number of all rows.
+    """
+    for column, count in missing.items():
+        if count:
+            logger.warning("Text column '%s' is empty in %d of %d rows.", column, count, rows)
+
+
+def text_length(max_length: int | None, schema: DatasetSchema, tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return the number of tokens that texts are cut to.
+
+    Args:
+        max_length: As it was given; None for what the tokenizer allows, at most ``DEFAULT_MAX_LENGTH``.
+        schema: Whether texts are pairs.
+        tokenizer: Tokenizer of the text encoder.
+
+    Raises:
+        ConfigurationError: If it leaves no room for text.
+    """
     if max_length is None:
         return min(DEFAULT_MAX_LENGTH, tokenizer.model_max_length)
     special = tokenizer.num_special_tokens_to_add(pair=len(schema.text_columns) == 2)
@@ -261,16 +307,10 @@ def _text_length(max_length: int | None, schema: DatasetSchema, tokenizer: PreTr
     return max_length
 
 
-def _label_values(frame: pd.DataFrame, schema: DatasetSchema) -> pd.Series | pd.DataFrame:
-    return frame[list(schema.label)] if isinstance(schema.label, tuple) else frame[schema.label]
-
-
 def _texts(frame: pd.DataFrame, column: str) -> list[str]:
     texts = []
-    missing = 0
     for row, value in frame[column].items():
         if is_missing(value):
-            missing += 1
             texts.append("")
         elif not pd.api.types.is_scalar(value):
             raise DataError(
@@ -280,54 +320,4 @@ def _texts(frame: pd.DataFrame, column: str) -> list[str]:
         else:
             whole = isinstance(value, (float, np.floating)) and float(value).is_integer()
             texts.append(str(int(value)) if whole else str(value))
-    if missing:
-        logger.warning("Text column '%s' is empty in %d of %d rows.", column, missing, len(texts))
     return texts
-
-
-def _cells(frame: pd.DataFrame, source: VectorColumn) -> Iterator[Features]:
-    """Yield each row's features of a vector modality."""
-    if isinstance(source.column, tuple):
-        yield from _joined(frame, source.name, source.column)
-        return
-    root = frame.attrs.get(ROOT, "")
-    for row, cell in frame[source.column].items():
-        yield read_features(cell, f"Modality '{source.name}', row {row}", root)
-
-
-def _joined(frame: pd.DataFrame, name: str, columns: tuple[str, ...]) -> Iterator[Features]:
-    """Yield the vector that several numeric columns make in each row; None where all of them are missing."""
-    advice = f"Every column of the vector modality '{name}' has to hold numbers."
-    numbers = np.stack([numeric_values(frame, column, advice) for column in columns], axis=1)
-    missing = np.isnan(numbers)
-    partly = missing.any(axis=1) & ~missing.all(axis=1)
-    if partly.any():
-        first = columns[int(np.flatnonzero(missing[partly][0])[0])]
-        raise DataError(
-            f"Modality '{name}' is missing or infinite in some of its columns (such as '{first}') in "
-            f"{rows_named(frame.index[partly])}. Fill them, leave all of the row's columns empty, or give the columns "
-            "as a table."
-        )
-    for vector, absent in zip(numbers, missing[:, 0], strict=True):
-        yield None if absent else vector.astype(np.float32)
-
-
-def _first_width(frame: pd.DataFrame, source: VectorColumn) -> int:
-    for features in _cells(frame, source):
-        if features is not None:
-            return width_of(features)
-    raise _missing_everywhere(source.name, "Fill its column")
-
-
-def _missing_everywhere(name: str, advice: str) -> DataError:
-    return DataError(f"Modality '{name}' is missing in every training row. {advice}, or leave the modality out.")
-
-
-def _of_width(frame: pd.DataFrame, source: VectorColumn, feature_dim: int) -> Iterator[Features]:
-    for row, features in zip(frame.index, _cells(frame, source), strict=True):
-        if features is not None and width_of(features) != feature_dim:
-            raise DataError(
-                f"Modality '{source.name}' has {width_of(features)} features in row {row} and {feature_dim} in the "
-                "training rows. Make the features of all rows in the same way."
-            )
-        yield features

@@ -88,7 +88,12 @@ def look_up(source: StoredFeatures) -> tuple[Modality, str]:
 
 
 def stored_column(
-    source: StoredFeatures, modality: Modality, fingerprint: str, frame: pd.DataFrame, id_column: str
+    source: StoredFeatures,
+    modality: Modality,
+    fingerprint: str,
+    frame: pd.DataFrame,
+    id_column: str,
+    store: FeatureStore | None = None,
 ) -> StoredFeatureColumn:
     """Find the features of rows in a store.
 
@@ -98,6 +103,7 @@ def stored_column(
         fingerprint: What those were made with.
         frame: N rows with the id column.
         id_column: Column that names a row.
+        store: The store where it is open already, as for one of many chunks of rows.
 
     Returns:
         The features of the N rows, in their order.
@@ -106,7 +112,7 @@ def stored_column(
         DataError: If the store cannot be opened, or does not hold a row, or features of another width or made in
             another way.
     """
-    store = _opened(source)
+    store = open_store(source) if store is None else store
     name = source.store_column
     stored = store.column(name)
     if stored.feature_dim != modality.feature_dim:
@@ -122,7 +128,12 @@ def stored_column(
     return StoredFeatureColumn(modality, store, name, positions, mean=source.pooling == "mean")
 
 
-def _opened(source: StoredFeatures) -> FeatureStore:
+def open_store(source: StoredFeatures) -> FeatureStore:
+    """Open the store of a modality.
+
+    Raises:
+        DataError: If there is none; the message names the modality.
+    """
     try:
         return FeatureStore.open(source.store)
     except DataError as error:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
-import math
-import reprlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mmadapters.errors import ConfigurationError, DataError, did_you_mean, listed
-from mmadapters.features.cells import category_key, is_missing, to_number, values_in
+from mmadapters.errors import ConfigurationError, DataError
+from mmadapters.features.cells import category_key
+from mmadapters.features.table_columns import NO_NUMBER, category_keys, numeric_values, require_columns, value_rows
+from mmadapters.features.table_statistics import TableStatistics
 
-logger = logging.getLogger(__name__)
-
-_NO_NUMBER = "List the column under 'categorical', or clean its values."
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
 _LISTS = "'numeric', 'categorical' or 'multi_valued'"
 
@@ -92,14 +88,29 @@ class TabularEncoder:
         require_columns(frame, self.columns)
         if frame.empty:
             raise DataError("A table encoder was fitted on no rows. Give the rows of the training split.")
-        self._statistics = {
-            column: _mean_and_std(column, numeric_values(frame, column, _NO_NUMBER)) for column in self.numeric
+        return self.learn(self.statistics().add(frame))
+
+    def statistics(self) -> TableStatistics:
+        """Return statistics of no rows yet, for ``learn``: rows are added to them chunk by chunk."""
+        return TableStatistics(self.numeric, self.categorical, self.multi_valued, self.value_separator)
+
+    def learn(self, statistics: TableStatistics) -> TabularEncoder:
+        """Take over means, standard deviations and categories from the statistics of all training rows.
+
+        Args:
+            statistics: Of ``statistics()``.
+
+        Returns:
+            The encoder itself.
+
+        Raises:
+            DataError: If the numbers of a column are too large to be standardised.
+        """
+        self._statistics = {column: statistics.mean_and_std(column) for column in self.numeric}
+        self._categories = {
+            column: statistics.categories(column, self.max_categories, self.min_frequency)
+            for column in (*self.categorical, *self.multi_valued)
         }
-        self._categories = {column: self._frequent(Counter(_keys(frame, column))) for column in self.categorical}
-        for column in self.multi_valued:
-            rows = _value_rows(frame, column, self.value_separator)
-            keys = (key for values in rows if values is not None for key in {category_key(value) for value in values})
-            self._categories[column] = self._frequent(Counter(keys))
         self._fitted = True
         return self
 
@@ -200,15 +211,11 @@ class TabularEncoder:
                 "The table encoder has learned nothing yet. Call fit with the rows of the training split first."
             )
 
-    def _frequent(self, counts: Counter[str | None]) -> list[str]:
-        frequent = [key for key, count in counts.items() if key is not None and count >= self.min_frequency]
-        return sorted(frequent, key=lambda key: (-counts[key], key))[: self.max_categories]
-
     def _described(self, columns: Iterable[str]) -> list[dict[str, Any]]:
         return [{"column": column, "categories": list(self._categories[column])} for column in columns]
 
     def _fill_numeric(self, block: np.ndarray, frame: pd.DataFrame, column: str) -> None:
-        values = numeric_values(frame, column, _NO_NUMBER)
+        values = numeric_values(frame, column, NO_NUMBER)
         mean, std = self._statistics[column]
         missing = np.isnan(values)
         if std > 0:
@@ -221,14 +228,14 @@ class TabularEncoder:
         categories = self._categories[column]
         places: dict[str | None, int] = {category: place for place, category in enumerate(categories)}
         places[None] = len(categories) + 1
-        chosen = [places.get(key, len(categories)) for key in _keys(frame, column)]
+        chosen = [places.get(key, len(categories)) for key in category_keys(frame, column)]
         block[np.arange(len(frame)), chosen] = 1.0
 
     def _fill_multi_valued(self, block: np.ndarray, frame: pd.DataFrame, column: str) -> None:
         categories = self._categories[column]
         places = {category: place for place, category in enumerate(categories)}
         other, missing = len(categories), len(categories) + 1
-        for row, values in enumerate(_value_rows(frame, column, self.value_separator)):
+        for row, values in enumerate(value_rows(frame, column, self.value_separator)):
             if values is None:
                 block[row, missing] = 1.0
                 continue
@@ -241,97 +248,6 @@ class TabularEncoder:
                         continue
                     place = places.get(key, other)
                 block[row, place] = 1.0
-
-
-def numeric_values(frame: pd.DataFrame, column: str, advice: str) -> np.ndarray:
-    """Return a numeric column as float64 (N,), NaN where it is missing or infinite.
-
-    Args:
-        frame: N rows that have the column.
-        column: Name of the column.
-        advice: What to change, for the message.
-
-    Raises:
-        DataError: If a cell is no number; it names column, row and value.
-    """
-    series = frame[column]
-    if pd.api.types.is_numeric_dtype(series) and not pd.api.types.is_complex_dtype(series):
-        numbers = series.to_numpy(dtype=np.float64, na_value=np.nan)
-        return np.where(np.isfinite(numbers), numbers, np.nan)
-    return np.array([_number_in(column, row, value, advice) for row, value in series.items()], dtype=np.float64)
-
-
-def require_columns(frame: pd.DataFrame, columns: Iterable[str]) -> None:
-    """Check that a frame has every column, and has it once.
-
-    Raises:
-        DataError: Naming the absent columns, the columns there are and the nearest name; or a column that the frame
-            has more than once.
-    """
-    wanted = list(dict.fromkeys(columns))
-    present = [str(column) for column in frame.columns]
-    absent = [column for column in wanted if column not in frame.columns]
-    if absent:
-        noun = "column" if len(absent) == 1 else "columns"
-        raise DataError(
-            f"The rows have no {noun} {listed(absent)}. Their columns are {listed(present)}."
-            f"{did_you_mean(absent[0], present)}"
-        )
-    repeated = [column for column in wanted if column in frame.columns[frame.columns.duplicated()]]
-    if repeated:
-        raise DataError(f"The rows have more than one column {listed(repeated)}. Rename or drop all but one.")
-
-
-def _number_in(column: str, row: Hashable, value: object, advice: str) -> float:
-    number = to_number(value)
-    if number is None:
-        raise DataError(f"Column '{column}' holds {value!r} in row {row}, which is no number. {advice}")
-    return number
-
-
-def _keys(frame: pd.DataFrame, column: str) -> list[str | None]:
-    for row, value in frame[column].items():
-        if not pd.api.types.is_scalar(value):
-            raise DataError(
-                f"Categorical column '{column}' holds a {type(value).__name__} in row {row}. A category is one text, "
-                "number or truth value; list a column of several categories under 'multi_valued', and give vectors as "
-                "a modality of their own."
-            )
-    return [category_key(value) for value in frame[column]]
-
-
-def _value_rows(frame: pd.DataFrame, column: str, separator: str) -> Iterator[list[Any] | None]:
-    """Yield the values of each row's cell, blank ones among them, or None where the cell is missing."""
-    for row, cell in frame[column].items():
-        if is_missing(cell):
-            yield None
-            continue
-        values = values_in(cell, separator)
-        if values is None:
-            raise DataError(
-                f"Multi-valued column '{column}' holds {reprlib.repr(cell)} in row {row}. A cell is accepted as a "
-                "list of texts, numbers or truth values, as a JSON list of them, or as text with the value_separator "
-                f"{separator!r} between them."
-            )
-        yield values
-
-
-def _mean_and_std(column: str, numbers: np.ndarray) -> tuple[float, float]:
-    """Return mean and population standard deviation of the numbers there are; std 0 stands for a constant column."""
-    present = numbers[~np.isnan(numbers)]
-    if not len(present):
-        logger.warning("Numeric column '%s' has no value in the training rows; its feature is always 0.", column)
-        return 0.0, 0.0
-    if present.min() == present.max():
-        return float(present[0]), 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        mean, std = float(present.mean()), float(present.std())
-    if not math.isfinite(mean) or not math.isfinite(std):
-        raise DataError(
-            f"The values of column '{column}' (from {present.min():g} to {present.max():g}) are too large to be "
-            "standardised. Take their logarithm or leave the column out."
-        )
-    return mean, std
 
 
 def _column_names(setting: str, names: Sequence[str]) -> tuple[str, ...]:

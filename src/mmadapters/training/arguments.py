@@ -10,6 +10,7 @@ from transformers import TrainingArguments
 
 from mmadapters.errors import ConfigurationError
 from mmadapters.training.checkpoints import FEWEST_KEPT
+from mmadapters.training.tracking import checked_trackers
 
 BEST_METRIC = {
     "multi_label_classification": "micro_average_precision",
@@ -38,6 +39,8 @@ class MultimodalTrainingArguments(TrainingArguments):
             ``N / frequency`` on the training split, as the original Moviescope experiments did.
         linear_probe_start: Whether the head's last layer is fitted on the frozen features before training, as
             ``mmadapters.training.probe`` does; with None where the adapters read the text alone.
+        label_prior_start: Whether the head's last bias starts at the labels' frequencies, as
+            ``mmadapters.training.label_prior`` does, where no head is fitted.
         train_sampling_strategy: ``group_by_length`` (rows of similar length share a batch) or ``random``; the others
             are the Trainer's.
         max_tokens_per_batch: Most tokens of a device's batch, padding included, in training and evaluation; it takes
@@ -52,9 +55,12 @@ class MultimodalTrainingArguments(TrainingArguments):
             validation split, as ``mmadapters.evaluation.thresholds`` does, where a command saves the model; else 0.5.
         early_stopping_patience: Evaluations without improvement after which training stops; None never stops early.
         metric_for_best_model: Name of the validation metric; see ``BEST_METRIC`` for what is used without one.
+        logging_dir: Where the files of ``report_to="tensorboard"`` go; without it a folder of its own in
+            ``output_dir``, as the Trainer has it.
 
     Raises:
         ConfigurationError: If a value cannot be used.
+        MissingDependencyError: If the package of a tracker in ``report_to`` is not installed.
     """
 
     output_dir: str | None = field(default=None, metadata={"help": "Where checkpoints go; else nowhere that stays."})
@@ -65,6 +71,9 @@ class MultimodalTrainingArguments(TrainingArguments):
     class_weights: bool = field(default=False, metadata={"help": "Weigh labels by N / frequency in the loss."})
     linear_probe_start: bool | None = field(
         default=None, metadata={"help": "Fit the head on frozen features first; null does so for adapters of the text."}
+    )
+    label_prior_start: bool = field(
+        default=True, metadata={"help": "Start the head's bias at the labels' frequencies, where no head is fitted."}
     )
     train_sampling_strategy: str = field(
         default="group_by_length", metadata={"help": "Which rows share a training batch: of similar length, or any."}
@@ -107,6 +116,9 @@ class MultimodalTrainingArguments(TrainingArguments):
         default_factory=torch.cuda.is_available, metadata={"help": "Pin memory; by default where there is a GPU."}
     )
     report_to: str | list[str] | None = field(default="none", metadata={"help": "Where to report metrics."})
+    logging_dir: str | None = field(
+        default=None, metadata={"help": "Where TensorBoard's files go; null uses a folder in output_dir."}
+    )
 
     def __post_init__(self) -> None:
         problems = self._problems()
@@ -125,6 +137,7 @@ class MultimodalTrainingArguments(TrainingArguments):
             super().__post_init__()
         except ValueError as error:
             raise ConfigurationError(f"MultimodalTrainingArguments: {error}") from error
+        self.report_to = checked_trackers(self.report_to)
 
     def _problems(self) -> list[str]:
         problems = []

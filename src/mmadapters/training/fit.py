@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel, get_peft_model
@@ -24,10 +24,12 @@ from mmadapters.classifier import TextClassifier
 from mmadapters.data.collator import MultimodalCollator
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
+from mmadapters.data.streaming import StreamedDataset
 from mmadapters.errors import ConfigurationError
 from mmadapters.evaluation.evaluator import to_device
 from mmadapters.training.arguments import MultimodalTrainingArguments
 from mmadapters.training.callbacks import EpochReport, QuietProgressCallback
+from mmadapters.training.label_prior import start_from_label_prior
 from mmadapters.training.prefix_cache import PrefixCacheOptions, cached_prefix
 from mmadapters.training.probe import (
     LinearProbe,
@@ -37,6 +39,7 @@ from mmadapters.training.probe import (
 )
 from mmadapters.training.resuming import check_may_start, of_first_process, train_on
 from mmadapters.training.run_settings import run_settings
+from mmadapters.training.streamed import check_streamed
 from mmadapters.training.trainer import MultimodalAdapterTrainer
 
 
@@ -118,7 +121,7 @@ def build_model(preprocessor: Preprocessor, settings: ModelSettings, adapter: Mu
 
 def fit(
     preprocessor: Preprocessor,
-    train: MultimodalDataset,
+    train: MultimodalDataset | StreamedDataset,
     validation: MultimodalDataset | None,
     *,
     settings: ModelSettings,
@@ -137,8 +140,8 @@ def fit(
 
     Args:
         preprocessor: Fitted on the training rows.
-        train: The training rows.
-        validation: The rows by which the best epoch is chosen; None trains for all epochs.
+        train: The training rows, in memory or streamed.
+        validation: The rows by which the best epoch is chosen, in memory; None trains for all epochs.
         settings: Backbone, pooling and head.
         adapter: The adapters.
         arguments: The training arguments. Without ``output_dir`` checkpoints go to a temporary folder.
@@ -150,10 +153,12 @@ def fit(
 
     Raises:
         ConfigurationError: If the model cannot be built (see ``build_model``), the training diverges, ``output_dir``
-            has checkpoints of an unfinished run and ``resume`` is not given, or that run has other settings.
+            has checkpoints of an unfinished run and ``resume`` is not given, that run has other settings, or rows are
+            streamed together with a prefix cache.
         TrainingInterrupted: If a signal ended the training.
     """
     check_may_start(arguments, resume)
+    check_streamed(train, validation, prefix_cache is not None)
     report = report if arguments.process_index == 0 else None
     set_seed(arguments.seed)
     model = build_model(preprocessor, settings, adapter)
@@ -162,14 +167,14 @@ def fit(
     started = time.perf_counter()
     with ExitStack() as stack:
         if prefix_cache is not None:
-            given = {"train": train, "validation": validation}
-            parts = {split: rows for split, rows in given.items() if rows is not None}
+            parts = {"train": cast(MultimodalDataset, train)}
+            if validation is not None:
+                parts["validation"] = validation
             reload_encoder = partial(load_encoder, settings.backbone)
             model.to(arguments.device)
             prefixed = stack.enter_context(cached_prefix(model, prefix_cache, parts, collator, reload_encoder, report))
             train, validation = prefixed["train"], prefixed.get("validation")
-        looked_at = range(min(len(train), arguments.per_device_eval_batch_size))
-        divergence = _DivergenceCheck(collator([train[row] for row in looked_at]))
+        divergence = _DivergenceCheck(collator(_first_items(train, arguments.per_device_eval_batch_size)))
         temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="mmadapters-"))
         arguments = copy.copy(arguments)
         if arguments.needs_output_dir:
@@ -194,6 +199,8 @@ def fit(
         if starts_from_linear_probe(arguments, adapter):
             probe = start_from_linear_probe(trainer, report)
             trainer.add_callback(StartTakesPart(trainer))
+        elif arguments.label_prior_start:
+            start_from_label_prior(model, train, trainer.step_loss)
         trainer.run_settings = run_settings(settings, adapter, arguments, train, validation, trainer.labels)
         train_on(trainer, resume, report)
         seconds = time.perf_counter() - started + (trainer.resumed_from.seconds if trainer.resumed_from else 0.0)
@@ -201,6 +208,12 @@ def fit(
     model = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
     log = [_finite_entries(entry) for entry in trainer.state.log_history]
     return FitResult(model.eval(), log, trainer.state.best_metric, seconds, probe)
+
+
+def _first_items(rows: MultimodalDataset | StreamedDataset, count: int) -> list[dict[str, Any]]:
+    if isinstance(rows, StreamedDataset):
+        return rows.first_items(count)
+    return [rows[row] for row in range(min(len(rows), count))]
 
 
 class _DivergenceCheck(TrainerCallback):

@@ -12,13 +12,13 @@ from transformers import EvalPrediction
 from transformers.trainer_utils import seed_worker
 
 from mmadapters.data.batching import TrainingBatches, inference_batches, longest_first, padded_lengths
+from mmadapters.data.streaming import StreamedDataset
 from mmadapters.errors import ConfigurationError
 from mmadapters.evaluation.evaluator import in_row_order
+from mmadapters.training.streamed import BY_LENGTH, RANDOM, streamed_loader
 
 if TYPE_CHECKING:
     from mmadapters.training.trainer import MultimodalAdapterTrainer
-
-BY_LENGTH, RANDOM = "group_by_length", "random"
 
 
 class RowsInOrder(Sampler[int]):
@@ -70,9 +70,11 @@ def training_loader(trainer: MultimodalAdapterTrainer) -> DataLoader | None:
         trainer: With a training set.
 
     Raises:
-        ConfigurationError: As ``TrainingBatches``.
+        ConfigurationError: As ``TrainingBatches`` and ``streamed_loader``.
     """
     args = trainer.args
+    if isinstance(trainer.train_dataset, StreamedDataset):
+        return streamed_loader(trainer, trainer.train_dataset, _options(trainer))
     lengths = row_lengths(trainer, trainer.train_dataset)
     if lengths is None or args.train_sampling_strategy not in (BY_LENGTH, RANDOM):
         return None

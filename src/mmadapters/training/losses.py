@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from mmadapters.classifier import classification_loss
+from mmadapters.data.streaming import StreamedDataset
 from mmadapters.errors import ConfigurationError
 
 
@@ -66,12 +67,35 @@ def inverse_frequency_weights(labels: np.ndarray, problem_type: str, num_labels:
         ConfigurationError: For regression, which has no classes.
     """
     if problem_type == "multi_label_classification":
-        frequency = labels.sum(axis=0)
-        n_examples = len(labels)
-    elif problem_type == "single_label_classification":
+        return weights_of_frequencies(labels.sum(axis=0), len(labels))
+    if problem_type == "single_label_classification":
         known = labels[labels >= 0]
-        frequency = np.bincount(known, minlength=num_labels)
-        n_examples = len(known)
-    else:
+        return weights_of_frequencies(np.bincount(known, minlength=num_labels), len(known))
+    return weights_of_frequencies(None, len(labels))
+
+
+def streamed_frequency_weights(rows: StreamedDataset) -> Tensor:
+    """Return ``N / frequency`` for each label of streamed rows, as float32 (C,); see ``inverse_frequency_weights``.
+
+    Args:
+        rows: The training rows.
+
+    Raises:
+        ConfigurationError: For regression, which has no classes.
+    """
+    return weights_of_frequencies(rows.label_frequencies, rows.labelled_rows)
+
+
+def weights_of_frequencies(frequency: np.ndarray | None, n_examples: int) -> Tensor:
+    """Return ``N / frequency``, as float32 (C,).
+
+    Args:
+        frequency: (C,) examples with each label; None for a regression.
+        n_examples: Number N of examples with known labels.
+
+    Raises:
+        ConfigurationError: For regression, which has no classes.
+    """
+    if frequency is None:
         raise ConfigurationError("class_weights=True was given for a regression, which has no classes. Leave it out.")
     return torch.as_tensor(n_examples / np.maximum(frequency, 1), dtype=torch.float32)

@@ -7,7 +7,7 @@ Underperform Out-of-Distribution, https://arxiv.org/abs/2202.10054).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,6 +22,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.classifier import IGNORED_LABEL
 from mmadapters.data.dataset import MultimodalDataset
+from mmadapters.data.streaming import StreamedDataset
 from mmadapters.errors import ConfigurationError, DataError
 from mmadapters.evaluation.evaluator import to_device
 from mmadapters.evaluation.metrics import compute_metrics
@@ -125,7 +126,7 @@ def start_from_linear_probe(
     choice = Choice(str(args.metric_for_best_model), bool(args.greater_is_better), trainer.labels)
     probe = fit_linear_probe(
         cast(PeftModel, trainer.model),
-        cast(MultimodalDataset, trainer.train_dataset),
+        cast("MultimodalDataset | StreamedDataset", trainer.train_dataset),
         cast("MultimodalDataset | None", trainer.eval_dataset),
         trainer.data_collator,
         trainer.step_loss,
@@ -143,7 +144,7 @@ def start_from_linear_probe(
 
 def fit_linear_probe(
     model: PeftModel,
-    train: MultimodalDataset,
+    train: MultimodalDataset | StreamedDataset,
     validation: MultimodalDataset | None,
     collator: Callable[[list[dict[str, Any]]], dict[str, Any]],
     loss: StepLoss,
@@ -176,7 +177,8 @@ def fit_linear_probe(
     rows = np.arange(len(train))
     if len(rows) > MOST_ROWS:
         rows = np.sort(np.random.default_rng(seed).choice(len(train), MOST_ROWS, replace=False))
-    features, labels = encode(model, layer, train, collator, rows, batch_size)
+    parts = [encode(model, layer, part, collator, of_part, batch_size) for part, of_part in _parts(train, rows)]
+    features, labels = (torch.cat(values) for values in zip(*parts, strict=True))
     if loss.problem_type == "single_label_classification":
         features, labels = features[labels != IGNORED_LABEL], labels[labels != IGNORED_LABEL]
     if not len(labels):
@@ -210,6 +212,17 @@ def fit_linear_probe(
     if held_out is None:
         return LinearProbe(strength, len(labels))
     return LinearProbe(strength, len(labels), choice.metric, values)
+
+
+def _parts(
+    train: MultimodalDataset | StreamedDataset, rows: np.ndarray
+) -> Iterator[tuple[MultimodalDataset, np.ndarray]]:
+    """Yield data sets in memory and which of their rows are wanted: of streamed rows some at a time."""
+    if isinstance(train, StreamedDataset):
+        for part in train.at(rows):
+            yield part, np.arange(len(part))
+    else:
+        yield train, rows
 
 
 def last_layer(model: PeftModel) -> nn.Linear:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.data.dataset import MultimodalDataset
+from mmadapters.data.streaming import StreamedDataset
 from mmadapters.errors import ConfigurationError
 from mmadapters.training.arguments import MultimodalTrainingArguments
 
@@ -49,7 +50,7 @@ def run_settings(
     model: Any,
     adapter: MultimodalAdapterConfig,
     arguments: MultimodalTrainingArguments,
-    train: MultimodalDataset,
+    train: MultimodalDataset | StreamedDataset,
     validation: MultimodalDataset | None,
     labels: list[str],
 ) -> dict[str, Any]:
@@ -90,19 +91,26 @@ def check_same_settings(saved: Mapping[str, Any], given: Mapping[str, Any], wher
     Raises:
         ConfigurationError: If something differs; the message names it.
     """
-    differences = list(_differences(saved, given, ""))
-    if differences:
-        more = f"; and {len(differences) - MOST_NAMED} more" if len(differences) > MOST_NAMED else ""
+    found = list(differences(saved, given))
+    if found:
+        more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
         raise ConfigurationError(
-            f"The checkpoint '{where}' is of a run with other settings: {'; '.join(differences[:MOST_NAMED])}{more}. "
+            f"The checkpoint '{where}' is of a run with other settings: {'; '.join(found[:MOST_NAMED])}{more}. "
             "Go on with the settings that it was started with, or start a new run with another output_dir."
         )
 
 
-def _differences(saved: Any, given: Any, name: str) -> Iterator[str]:
+def differences(saved: Any, given: Any, name: str = "") -> Iterator[str]:
+    """Yield what differs between two settings of plain values, for a message.
+
+    Args:
+        saved: As they were.
+        given: As they are.
+        name: What stands in front of the settings' names.
+    """
     if isinstance(saved, Mapping) and isinstance(given, Mapping):
         for key in dict.fromkeys([*saved, *given]):
-            yield from _differences(saved.get(key), given.get(key), f"{name}.{key}" if name else key)
+            yield from differences(saved.get(key), given.get(key), f"{name}.{key}" if name else key)
     elif saved != given:
         is_data = name.endswith(" rows") and saved is not None and given is not None
         yield f"the {name} are others" if is_data else f"{name} was {saved!r} and is {given!r}"

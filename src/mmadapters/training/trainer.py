@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from transformers import EarlyStoppingCallback, EvalPrediction, SchedulerType, Trainer
 
 from mmadapters.data.batching import longest_first
+from mmadapters.data.stream_batches import StreamedBatches
+from mmadapters.data.streaming import StreamedDataset
 from mmadapters.errors import ConfigurationError, did_you_mean, listed
 from mmadapters.evaluation.metrics import METRIC_NAMES, compute_metrics
 from mmadapters.evaluation.scores import scores_from_logits
@@ -28,9 +30,11 @@ from mmadapters.training.loaders import (
     row_lengths,
     training_loader,
 )
-from mmadapters.training.losses import StepLoss, inverse_frequency_weights
+from mmadapters.training.losses import StepLoss, inverse_frequency_weights, streamed_frequency_weights
 from mmadapters.training.saving import ContinuedTraining, save_checkpoint
 from mmadapters.training.schedules import schedule_options
+from mmadapters.training.streamed import check_streamed, skip_unread
+from mmadapters.training.tracking import use_tensorboard_logs
 
 HEAD_NAMES = ("classifier", "score")
 """Parts of a parameter's path that make it one of the head's."""
@@ -67,6 +71,7 @@ class MultimodalAdapterTrainer(Trainer):
     ) -> None:
         if args.class_weights and kwargs.get("train_dataset") is None:
             raise ConfigurationError("class_weights=True needs a train_dataset, from which frequencies are counted.")
+        check_streamed(kwargs.get("train_dataset"), kwargs.get("eval_dataset"), has_prefix_cache=False)
         args.for_run(problem_type, has_validation=kwargs.get("eval_dataset") is not None)
         self.problem_type = problem_type
         if "compute_metrics" not in kwargs:
@@ -74,7 +79,7 @@ class MultimodalAdapterTrainer(Trainer):
         self.labels = list(labels)
         weights = None
         if args.class_weights:
-            weights = inverse_frequency_weights(kwargs["train_dataset"].labels, problem_type, len(labels))
+            weights = _class_weights(kwargs["train_dataset"], problem_type, len(labels))
         self.step_loss = StepLoss(problem_type, weights, args.label_smoothing_factor)
         kwargs.setdefault("compute_loss_func", self.step_loss)
         kwargs.setdefault("compute_metrics", metrics_function(problem_type, labels))
@@ -86,12 +91,21 @@ class MultimodalAdapterTrainer(Trainer):
         super().__init__(model=model, args=args, **kwargs)
         args.label_smoothing_factor = smoothing
         self.add_callback(ContinuedTraining(self))
+        self.tensorboard = use_tensorboard_logs(self)
         self.average: WeightAverage | None = None
         if args.ema_decay is not None:
             self.average = WeightAverage(model, args.ema_decay)
             self.add_callback(self.average)
         if args.early_stopping_patience is not None:
             self.add_callback(EarlyStoppingCallback(args.early_stopping_patience))
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train as the Trainer does; TensorBoard's files are closed however that ends."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            if self.tensorboard is not None:
+                self.tensorboard.close()
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the loader of the training rows; see ``mmadapters.training.loaders``."""
@@ -176,7 +190,14 @@ class MultimodalAdapterTrainer(Trainer):
             # The Trainer would make one more step before it looks at this.
             self.control.should_training_stop = True
             return
+        skip_unread(kwargs, self.args.ignore_data_skip)
         super()._run_epoch(*args, **kwargs)
+
+    def num_examples(self, dataloader: DataLoader) -> int:
+        """Return the number of rows that a loader goes through in an epoch, in all processes."""
+        if isinstance(dataloader.dataset, StreamedBatches):
+            return len(dataloader.dataset.rows)
+        return super().num_examples(dataloader)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Make the optimiser: adapters and head, each with and without weight decay."""
@@ -207,6 +228,12 @@ class MultimodalAdapterTrainer(Trainer):
             # The Trainer leaves out labels that equal -100, which is an ordinary value here.
             batch_samples = [{**batch, "labels": torch.zeros_like(batch["labels"])} for batch in batch_samples]
         return super()._get_num_items_in_batch(batch_samples, device)
+
+
+def _class_weights(rows: Any, problem_type: str, num_labels: int) -> Tensor:
+    if isinstance(rows, StreamedDataset):
+        return streamed_frequency_weights(rows)
+    return inverse_frequency_weights(rows.labels, problem_type, num_labels)
 
 
 def _check_metric_name(args: MultimodalTrainingArguments, problem_type: str) -> None:

@@ -1,0 +1,92 @@
+"""The library's own adapters as methods of a comparison: with all modalities, and on the text alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmadapters.adapters.config import MultimodalAdapterConfig
+from mmadapters.baselines.fine_tuning import best_epoch, predicted_logits
+from mmadapters.baselines.result import MethodResult, check_splits, count_parameters, scratch_folder
+from mmadapters.baselines.sections import ADAPTER, MULTIMODAL_ONLY, TRAINING, method_settings
+from mmadapters.data.collator import MultimodalCollator
+from mmadapters.data.dataset import MultimodalDataset
+from mmadapters.data.preprocessor import Preprocessor
+from mmadapters.training.fit import ModelSettings, fit
+
+
+class AdaptersMethod:
+    """Gated multimodal adapters in the frozen encoder, trained as ``mmadapters train`` trains them.
+
+    Args:
+        model: Backbone, pooling and head.
+        adapter: The run's options of the adapters. Those that are about modalities are left out where there are none.
+        training: The run's training options.
+        options: ``adapter`` and ``training``, which win over the run's.
+    """
+
+    name = "adapters"
+    reads_modalities = True
+
+    def __init__(
+        self,
+        model: ModelSettings,
+        adapter: Mapping[str, Any],
+        training: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.settings = method_settings(self.name, model, adapter, training, options, sections=(TRAINING, ADAPTER))
+
+    def run(
+        self,
+        preprocessor: Preprocessor,
+        data: Mapping[str, MultimodalDataset],
+        *,
+        seed: int,
+        folder: Path,
+        report: Callable[[str], None] | None = None,
+    ) -> MethodResult:
+        """Train adapters and head; see ``Method.run``."""
+        problem_type = check_splits(preprocessor, data)
+        if not self.reads_modalities:
+            preprocessor = preprocessor.restricted_to([])
+            data = {split: rows.restricted_to([]) for split, rows in data.items()}
+        adapter = dict(self.settings.adapter)
+        modalities = preprocessor.modalities
+        if adapter.get("fusion") == "none":
+            modalities = []
+        if not modalities:
+            adapter = {name: value for name, value in adapter.items() if name not in MULTIMODAL_ONLY}
+        arguments = self.settings.arguments(seed)
+        fitted = fit(
+            preprocessor,
+            data["train"],
+            data["validation"],
+            settings=self.settings.model,
+            adapter=MultimodalAdapterConfig(modalities=list(modalities), **adapter),
+            arguments=arguments,
+            report=report,
+        )
+        arguments.for_run(problem_type, has_validation=True)
+        with scratch_folder(folder, "saved") as scratch:
+            fitted.model.save_pretrained(str(scratch), save_embedding_layers=False)
+            kept = sum(path.stat().st_size for path in scratch.rglob("*.safetensors"))
+        collator = MultimodalCollator(preprocessor.tokenizer, modalities)
+        probe = {} if fitted.linear_probe is None else {"linear_probe_c": fitted.linear_probe.strength}
+        return MethodResult(
+            logits=predicted_logits(fitted.model, data, collator, problem_type, arguments),
+            trainable_parameters=count_parameters(fitted.model, trainable_only=True),
+            parameters=count_parameters(fitted.model),
+            file_bytes=kept,
+            seconds=fitted.seconds,
+            log=fitted.log,
+            settings={**best_epoch(fitted.log, arguments), **probe},
+        )
+
+
+class AdaptersTextOnlyMethod(AdaptersMethod):
+    """Adapters of the text alone; see ``AdaptersMethod`` for the arguments."""
+
+    name = "adapters_text_only"
+    reads_modalities = False

@@ -1,0 +1,1 @@
+"""Pictures of evaluation results: they know metrics, never models."""

@@ -1,0 +1,1 @@
+"""Tables and pages of a comparison, made from ``comparison.json`` alone."""
