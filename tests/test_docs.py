@@ -19,6 +19,9 @@ from safetensors import safe_open
 from mmadapters.adapters.composition import COMPOSITIONS
 from mmadapters.adapters.family import FUSIONS
 from mmadapters.adapters.sites import ENCODER_SITES
+from mmadapters.baselines.method import METHODS
+from mmadapters.cli import compare_runs
+from mmadapters.cli.compare_worker import attempt
 from mmadapters.cli.main import main
 from mmadapters.data.sources.miniatures import write_miniatures
 from mmadapters.modality import Modality
@@ -136,6 +139,33 @@ def test_a_run_as_documented(document: str, movies: Path, tiny_backbone: Path, c
         assert yaml.safe_load(Path("runs/movies/config.resolved.yaml").read_text())["seed"] == 1
         for code in blocks(document, "python"):
             exec(compile(code, document, "exec"), {})
+
+
+def test_a_comparison_as_documented(movies: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    # A process for each run takes seconds to start; tests/cli/test_compare_killed.py has them.
+    monkeypatch.setattr(compare_runs, "launch_process", lambda job, file: attempt(job))
+    Path("compare.yaml").write_text(blocks("docs/compare.md", "yaml")[0])
+    first, second = [line for block in blocks("docs/compare.md", "console") for line in block.splitlines()]
+    tiny = [f"model.backbone={tiny_backbone}", "training.num_train_epochs=1", "compare.seeds=[0, 1]"]
+    run_command(first, *(part for change in tiny for part in ("--set", change)))
+    printed = capsys.readouterr().out
+    assert "Differences to adapters" in printed
+    assert "narrow adapters" in printed
+    assert "Failed" not in printed
+    run_command(second)
+    assert capsys.readouterr().out == printed
+    for code in blocks("docs/compare.md", "python"):
+        exec(compile(code, "docs/compare.md", "exec"), {})
+    assert "logistic regression [ratings]" in capsys.readouterr().out
+    text = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    named = [
+        name for line in re.findall(r"^\| (`[^|]+) \|", text, re.MULTILINE) for name in re.findall(r"`([^`]+)`", line)
+    ]
+    assert set(METHODS) <= set(named)
+    files = [name.rstrip("/") for name in named if name not in METHODS]
+    assert len(files) == 9
+    assert all((Path("runs/compared") / name).exists() for name in files)
+    assert Path("runs/compared/runs/majority/text/seed-1/result.json").is_file()
 
 
 def test_the_choices_of_a_training_as_documented(movies: Path, tiny_backbone: Path, capsys) -> None:

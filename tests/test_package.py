@@ -44,7 +44,9 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert printed(code) == "loaded: []"
 
 
-@pytest.mark.parametrize("verb", [[], ["train"], ["search"], ["compare"], ["evaluate"], ["predict"], ["info"], ["demo"]])
+@pytest.mark.parametrize(
+    "verb", [[], ["train"], ["search"], ["compare"], ["evaluate"], ["predict"], ["info"], ["demo"]]
+)
 def test_help_loads_nothing_heavy(verb: list[str]) -> None:
     code = f"""
 import sys

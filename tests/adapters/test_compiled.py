@@ -7,7 +7,6 @@ import shutil
 
 import pytest
 import torch
-
 from test_autograd import batch, model
 
 pytestmark = [
