@@ -132,6 +132,12 @@ def test_several_files_need_streaming(folder: Path, tiny_backbone: Path) -> None
         run(settings(folder, tiny_backbone, "out", "data.train=none-*.parquet"), rows_folder=folder, progress=False)
 
 
+def test_a_sampling_strategy_is_refused_before_the_rows_are_read(folder: Path, tiny_backbone: Path) -> None:
+    given = settings(folder, tiny_backbone, "out", "data.train=absent", train_sampling_strategy="sequential")
+    with pytest.raises(ConfigurationError, match="train_sampling_strategy='sequential' cannot be used with streamed"):
+        run(given, rows_folder=folder, progress=False)
+
+
 def command(folder: Path, *arguments: str) -> str:
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

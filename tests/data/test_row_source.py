@@ -122,6 +122,22 @@ def test_a_row_that_is_no_dictionary_is_named() -> None:
         read(row_source([{"row": 1}, [2]]), 0)
 
 
+@pytest.mark.parametrize(
+    ("ending", "line", "message"),
+    [
+        ("csv", "1,a,b,c", "rows.csv' cannot be read: Expected 3 fields in line 1502, saw 4"),
+        ("csv", '1,"a', "rows.csv' cannot be read: EOF inside string"),
+        ("jsonl", "{", "JSON is broken in line 1501 of '.*rows.jsonl'"),
+        ("jsonl", "[1]", "Line 1501 of '.*rows.jsonl' is a JSON list"),
+    ],
+)
+def test_a_line_far_behind_that_cannot_be_read_is_named(tmp_path: Path, ending: str, line: str, message: str) -> None:
+    good = ["row,title,year"] * (ending == "csv") + ["1,a,2" if ending == "csv" else '{"row": 1}'] * 1500
+    (tmp_path / f"rows.{ending}").write_text("\n".join([*good, line]) + "\n")
+    with pytest.raises(DataError, match=message):
+        read(row_source(tmp_path / f"rows.{ending}"), 0, columns=["row"])
+
+
 def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     (tmp_path / "rows.csv").write_bytes(b"row,title\n1,caf\xe9\n")
     with pytest.raises(DataError, match="rows.csv' is not UTF-8 text"):

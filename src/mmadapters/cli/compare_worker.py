@@ -172,16 +172,14 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
-def main(arguments: list[str]) -> int:
-    """Do the job of the file that is named, and return the exit status.
+def attempt(job: Job) -> int:
+    """Do a job, or write down why it could not be done, and return the exit status.
 
     Args:
-        arguments: Of the command line.
+        job: What to do.
     """
     from mmadapters.evaluation.run_files import write_failure
 
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    job = Job(**json.loads(Path(arguments[0]).read_text(encoding="utf-8")))
     try:
         do(job)
     except Exception as error:
@@ -190,6 +188,16 @@ def main(arguments: list[str]) -> int:
         write_failure(Path(job.folder), job.digest, f"{name}{error}")
         return EXIT_FAILED
     return 0
+
+
+def main(arguments: list[str]) -> int:
+    """Do the job of the file that is named, and return the exit status.
+
+    Args:
+        arguments: Of the command line.
+    """
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    return attempt(Job(**json.loads(Path(arguments[0]).read_text(encoding="utf-8"))))
 
 
 def _end_with_parent() -> None:

@@ -33,6 +33,10 @@ def prepare_rows(
     from mmadapters.backbones import load_tokenizer
     from mmadapters.data.preprocessor import Preprocessor
 
+    if settings.data.streaming:
+        from mmadapters.training.streamed import BY_LENGTH, check_sampling
+
+        check_sampling(settings.training.get("train_sampling_strategy", BY_LENGTH))
     frames = read_splits(settings, rows_folder)
     tokenizer = load_tokenizer(settings.model.backbone)
     schema, max_length = settings.to_schema(), settings.data.max_length

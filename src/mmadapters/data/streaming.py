@@ -123,6 +123,8 @@ class StreamedDataset(IterableDataset[dict[str, Any]]):
             places = np.random.default_rng(order.seed_of(pool)).permutation(order.size(pool))[worker::workers]
             loaded = self.load(reader, order, pool, places)
             yield from (loaded[place] for place in places)
+            # Not two pools at a time in memory.
+            del loaded
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration goes through, counted from 0."""

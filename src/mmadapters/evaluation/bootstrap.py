@@ -199,12 +199,13 @@ def _average_precision(scores: np.ndarray, truth: np.ndarray, rows: np.ndarray, 
     last_hit = np.searchsorted(hits, last, side="right") - 1
 
     def of_draws(part: np.ndarray) -> np.ndarray:
-        ranked_counts = part[:, rows[order]]
-        selected = np.cumsum(ranked_counts, axis=1, dtype=np.int32)[:, last]
-        weights = ranked_counts[:, hits]
-        found = np.cumsum(weights, axis=1, dtype=np.int32)[:, last_hit]
-        positives = weights.sum(axis=1)
-        summed = (weights * (found / np.maximum(selected, 1))).sum(axis=1)
+        # Draws side by side in memory: a step down the ranking is then one addition of whole rows.
+        ranked_counts = np.take(np.ascontiguousarray(part.T), rows[order], axis=0)
+        weights = ranked_counts[hits]
+        selected = np.cumsum(ranked_counts, axis=0, dtype=np.int32, out=ranked_counts)[last]
+        found = np.cumsum(weights, axis=0, dtype=np.int32)[last_hit]
+        positives = weights.sum(axis=0)
+        summed = (weights * (found / np.maximum(selected, 1))).sum(axis=0)
         return np.where(positives > 0, summed / np.maximum(positives, 1), np.nan)
 
     return _in_parts(of_draws, counts, len(scores))

@@ -21,7 +21,7 @@ nav a { margin-right: 1rem; white-space: nowrap; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; }
 th, td { padding: .25rem .7rem; text-align: right; vertical-align: top; border-bottom: 1px solid #ddd; }
 th { border-bottom: 2px solid #555; vertical-align: bottom; }
-th.text, td.text { text-align: left; overflow-wrap: anywhere; }
+th.text, td.text { text-align: left; min-width: 7rem; overflow-wrap: break-word; }
 td.number { white-space: nowrap; }
 tbody tr:nth-child(even) { background: #f5f5f5; }
 p.note, figcaption { font-size: .85rem; color: #444; max-width: 60rem; margin-top: .3rem; }

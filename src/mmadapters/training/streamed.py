@@ -33,11 +33,7 @@ def streamed_loader(trainer: MultimodalAdapterTrainer, rows: StreamedDataset, op
         ConfigurationError: If an argument cannot be used with streamed rows, or as ``StreamedBatches``.
     """
     args = trainer.args
-    if args.train_sampling_strategy not in (BY_LENGTH, RANDOM):
-        raise ConfigurationError(
-            f"train_sampling_strategy={args.train_sampling_strategy!r} cannot be used with streamed rows. Accepted are "
-            f"'{BY_LENGTH}' and '{RANDOM}'."
-        )
+    check_sampling(args.train_sampling_strategy)
     check_workers(rows, args.dataloader_num_workers)
     by_steps = args.max_steps > 0
     batches = StreamedBatches(
@@ -83,6 +79,19 @@ def skip_unread(epoch: Mapping[str, Any], ignore_data_skip: bool) -> None:
     if isinstance(batches, StreamedBatches):
         resumed = epoch["resume_from_checkpoint"] is not None and epoch["epoch"] == epoch["epochs_trained"]
         batches.skipped = epoch["steps_trained_in_current_epoch"] if resumed and not ignore_data_skip else 0
+
+
+def check_sampling(strategy: str) -> None:
+    """Refuse a ``train_sampling_strategy`` that streamed rows cannot be taken by.
+
+    Raises:
+        ConfigurationError: Then.
+    """
+    if strategy not in (BY_LENGTH, RANDOM):
+        raise ConfigurationError(
+            f"train_sampling_strategy={strategy!r} cannot be used with streamed rows. Accepted are '{BY_LENGTH}' and "
+            f"'{RANDOM}'."
+        )
 
 
 def check_streamed(train: Any, validation: Any, has_prefix_cache: bool) -> None:
