@@ -30,8 +30,8 @@ def test_four_times_the_rows_take_no_more_memory(tiny_backbone: Path, tmp_path: 
     few, many, in_memory = measured(tiny_backbone, f"streamed:{small}", f"streamed:{large}", f"in-memory:{large}")
     assert (few["rows"], few["steps"]) == (4000, 8)
     assert (many["rows"], many["steps"]) == (in_memory["rows"], in_memory["steps"]) == (16_000, 32)
-    # The vectors of the further rows alone are 25 MB; some MB are the allocator's, which settles after a few pools.
-    assert many["peak_mb"] - few["peak_mb"] < 20
+    # The further rows are 60 MB and more in memory; some MB are the allocator's, which settles after a few pools.
+    assert many["peak_mb"] - few["peak_mb"] < 40
     assert in_memory["peak_mb"] - few["peak_mb"] > 60
 
 
