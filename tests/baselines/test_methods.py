@@ -256,3 +256,29 @@ def test_a_training_that_diverges_says_so(tiny_backbone: Path, tmp_path: Path) -
     with pytest.raises(ConfigurationError, match="The training diverged: .* lower it"):
         run("mmbt", tiny_backbone, tmp_path, prepared(tiny_backbone), options)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["adapters", "mmbt", "full_text_only", "lora_late_fusion", "late_gmu", "late_concat"])
+def test_all_that_is_trained_starts_at_the_labels_frequencies(name: str, tiny_backbone: Path, tmp_path: Path) -> None:
+    """A comparison in which only the adapters' head did so would not be one."""
+    preprocessor, data = prepared(tiny_backbone, MULTI)
+    frequency = np.asarray(data["train"].labels).mean(axis=0)
+    # Steps too small to see: what is predicted is the start.
+    still = {"learning_rates": [1e-9], "hidden_sizes": [16], "dropouts": [0.0], "max_epochs": 1}
+    options = still if name.startswith("late") else {"training": {"learning_rate": 1e-9}}
+    far = {}
+    for starts in (False, True):
+        result = run(
+            name,
+            tiny_backbone,
+            tmp_path,
+            (preprocessor, data),
+            options,
+            num_train_epochs=1,
+            label_prior_start=starts,
+            linear_probe_start=False,
+        )
+        scores = 1.0 / (1.0 + np.exp(-result.logits["validation"]))
+        far[starts] = np.abs(scores.mean(axis=0) - frequency).max()
+    assert far[True] < 0.3  # a drawn head adds something of its own
+    assert far[True] < far[False]

@@ -94,7 +94,7 @@ def test_the_settings_of_the_emoji_can_be_used(archive: Path, tmp_path: Path, mo
     assert {run.data.text, run.data.label, run.data.id, *table.columns} <= set(rows)
     assert all(pd.api.types.is_numeric_dtype(rows[name]) for name in table.columns)
     assert run.data.label_separator == "|"
-    assert run.training == {"linear_probe_start": True}
+    assert run.training == {}
 
 
 def test_the_folder_of_the_movies(movies: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

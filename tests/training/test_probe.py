@@ -259,7 +259,7 @@ def test_rows_without_labels_and_other_heads_are_refused(tiny_backbone: Path) ->
     with pytest.raises(DataError, match="no training row has a label that is known"):
         fit_linear_probe(model, train, None, collator, StepLoss(SINGLE), AVERAGE_PRECISION)
     model.get_base_model().classifier = torch.nn.Linear(32, 3)
-    with pytest.raises(ConfigurationError, match=r"TextClassifier; this model's is Linear\. Leave it out"):
+    with pytest.raises(ConfigurationError, match=r"TextClassifier; this model's is Linear\. Set both to false"):
         last_layer(model)
 
 

@@ -364,7 +364,7 @@ def test_the_prefix_cache_serves_all_trials(tiny_backbone: Path, tmp_path: Path)
 
 
 def test_shares_of_the_options_are_told_where_there_are_enough_trials() -> None:
-    study = optuna.create_study(direction="maximize")
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
     asked = {name: distribution(name, option) for name, option in SPACE.items()}
     # With a value outside the space, and so without one of the two in the study.
     study.tell(study.ask({"adapter.dropout": asked["adapter.dropout"]}), 99.0)

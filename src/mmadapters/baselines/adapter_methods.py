@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.baselines.fine_tuning import best_epoch, predicted_logits
 from mmadapters.baselines.result import MethodResult, check_splits, count_parameters, scratch_folder
-from mmadapters.baselines.sections import ADAPTER, MULTIMODAL_ONLY, TRAINING, method_settings
+from mmadapters.baselines.sections import ADAPTER, MULTIMODAL_ONLY, TRAINING, ConfiguredMethod
 from mmadapters.data.collator import MultimodalCollator
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
-from mmadapters.training.fit import ModelSettings, fit
+from mmadapters.training.fit import fit
 
 
-class AdaptersMethod:
+class AdaptersMethod(ConfiguredMethod):
     """Gated multimodal adapters in the frozen encoder, trained as ``mmadapters train`` trains them.
 
     Args:
@@ -29,14 +28,7 @@ class AdaptersMethod:
     name = "adapters"
     reads_modalities = True
 
-    def __init__(
-        self,
-        model: ModelSettings,
-        adapter: Mapping[str, Any],
-        training: Mapping[str, Any],
-        options: Mapping[str, Any],
-    ) -> None:
-        self.settings = method_settings(self.name, model, adapter, training, options, sections=(TRAINING, ADAPTER))
+    sections = (TRAINING, ADAPTER)
 
     def run(
         self,

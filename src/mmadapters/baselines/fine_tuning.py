@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from mmadapters.evaluation.evaluator import predict
 from mmadapters.training.arguments import MultimodalTrainingArguments
 from mmadapters.training.callbacks import EpochReport, QuietProgressCallback
 from mmadapters.training.fit import ModelSettings, position_limit
+from mmadapters.training.label_prior import prior_bias
 from mmadapters.training.trainer import MultimodalAdapterTrainer
 
 FULL_FINE_TUNING = {"learning_rate": 5e-5, "warmup_steps": 0.1, "head_learning_rate_multiplier": 10.0}
@@ -40,11 +42,13 @@ FULL_FINE_TUNING_LENGTH = {"num_train_epochs": 30, "early_stopping_patience": 5}
 """Where a run names none: at such a learning rate adapters' 8 epochs of a small set are too few."""
 
 
-class TaskModel(nn.Module):
+class TaskModel(nn.Module, ABC):
     """A model of one task around a text encoder: logits, and the loss where there are labels.
 
     A regression is learned in standard deviations from the mean of the training rows, since no learning rate suits
     values of every size.
+
+    As the adapters' head does, the last bias starts at the labels' frequencies (``label_prior_start``).
 
     Args:
         problem_type: Of the task.
@@ -61,17 +65,21 @@ class TaskModel(nn.Module):
         self.register_buffer("target_mean", torch.tensor(mean))
         self.register_buffer("target_deviation", torch.tensor(deviation))
 
+    @abstractmethod
     def task_logits(self, *args: Any, **batch: Any) -> Tensor:
         """Return logits (B, C) of a batch without its labels."""
-        raise NotImplementedError
 
+    @abstractmethod
     def new_parts(self) -> list[nn.Module]:
         """Return the modules that start from nothing, and learn at the head's learning rate."""
-        raise NotImplementedError
 
+    @abstractmethod
     def encoder_parts(self) -> list[nn.Module]:
         """Return the pre-trained modules."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def output_layer(self) -> nn.Linear:
+        """Return the layer whose result is the logits."""
 
     def forward(self, labels: Tensor | None = None, **batch: Any) -> TextClassifierOutput:
         """Classify.
@@ -121,6 +129,10 @@ class FineTunedText(TaskModel):
     def encoder_parts(self) -> list[nn.Module]:
         """Return the encoder."""
         return [self.text.encoder]
+
+    def output_layer(self) -> nn.Linear:
+        """Return the head's last layer."""
+        return cast(nn.Linear, self.text.classifier.out)
 
 
 def train_all(text: TextClassifier) -> TextClassifier:
@@ -278,6 +290,10 @@ def fine_tune(
     if report is not None:
         trainer.add_callback(EpochReport(report))
     started = time.perf_counter()
+    if arguments.label_prior_start and model.problem_type != "regression":
+        layer = model.output_layer()
+        with torch.no_grad():
+            layer.bias.copy_(prior_bias(np.asarray(data["train"].labels), trainer.step_loss, layer.out_features))
     try:
         trainer.train()
     except DataError as error:

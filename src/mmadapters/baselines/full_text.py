@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import set_seed
 
@@ -19,11 +18,10 @@ from mmadapters.baselines.fine_tuning import (
     text_classifier,
 )
 from mmadapters.baselines.result import MethodResult, check_splits, saved_bytes
-from mmadapters.baselines.sections import method_settings
+from mmadapters.baselines.sections import ConfiguredMethod
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.errors import ConfigurationError
-from mmadapters.training.fit import ModelSettings
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ class FullTextOptions:
         check_frozen_epochs(self.freeze_encoder_epochs)
 
 
-class FullTextOnly:
+class FullTextOnly(ConfiguredMethod):
     """Full fine-tuning of encoder and head on the text.
 
     Args:
@@ -52,23 +50,9 @@ class FullTextOnly:
 
     name = "full_text_only"
 
-    def __init__(
-        self,
-        model: ModelSettings,
-        adapter: Mapping[str, Any],
-        training: Mapping[str, Any],
-        options: Mapping[str, Any],
-    ) -> None:
-        self.settings = method_settings(
-            self.name,
-            model,
-            adapter,
-            training,
-            options,
-            own=FullTextOptions,
-            defaults=FULL_FINE_TUNING,
-            weak_defaults=FULL_FINE_TUNING_LENGTH,
-        )
+    own_options = FullTextOptions
+    defaults = FULL_FINE_TUNING
+    weak_defaults = FULL_FINE_TUNING_LENGTH
 
     def run(
         self,

@@ -6,7 +6,7 @@ import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from mmadapters.errors import ConfigurationError, DataError
 from mmadapters.evaluation.metrics import compute_metrics
 from mmadapters.evaluation.scores import scores_from_logits
 from mmadapters.training.arguments import LOWER_IS_BETTER, MultimodalTrainingArguments
+from mmadapters.training.label_prior import prior_bias
 from mmadapters.training.losses import StepLoss, inverse_frequency_weights
 
 EVALUATION_ROWS = 4096
@@ -175,6 +176,10 @@ def _train(
 ) -> TrainedHead:
     loss_function = _loss(train, arguments, problem_type, len(labels))
     targets, mean, deviation = train.targets, *target_scale(problem_type, train.targets.cpu().numpy())
+    if arguments.label_prior_start and problem_type != "regression":
+        layer = cast(nn.Linear, head.out)
+        with torch.no_grad():
+            layer.bias.copy_(prior_bias(targets.cpu().numpy(), loss_function, layer.out_features))
     optimizer = _optimizer(head, settings)
     generator = torch.Generator().manual_seed(arguments.seed)
     metric = str(arguments.metric_for_best_model).removeprefix("eval_")

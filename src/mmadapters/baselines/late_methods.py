@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,13 +22,12 @@ from mmadapters.baselines.result import (
     predicted_splits,
     saved_bytes,
 )
-from mmadapters.baselines.sections import method_settings
+from mmadapters.baselines.sections import ConfiguredMethod
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
-from mmadapters.training.fit import ModelSettings
 
 
-class _LateFusionMethod:
+class _LateFusionMethod(ConfiguredMethod):
     """A head on frozen features; its settings and its epoch are chosen on the validation rows.
 
     Args:
@@ -42,14 +40,7 @@ class _LateFusionMethod:
     name: str
     head: Callable[[Sequence[int], int, int, float], nn.Module]
 
-    def __init__(
-        self,
-        model: ModelSettings,
-        adapter: Mapping[str, Any],
-        training: Mapping[str, Any],
-        options: Mapping[str, Any],
-    ) -> None:
-        self.settings = method_settings(self.name, model, adapter, training, options, own=HeadOptions)
+    own_options = HeadOptions
 
     def run(
         self,

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,11 +21,10 @@ from mmadapters.baselines.result import (
     saved_bytes,
     scratch_folder,
 )
-from mmadapters.baselines.sections import method_settings
+from mmadapters.baselines.sections import ConfiguredMethod
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.evaluation.metrics import IGNORED_LABEL, MULTI_LABEL, SINGLE_LABEL
-from mmadapters.training.fit import ModelSettings
 
 SMOOTHING = 0.5
 """Examples that each outcome is counted to have more, so that no probability is 0 or 1."""
@@ -48,7 +46,7 @@ class LogisticRegressionOptions:
         FrozenLinearBaseline(MULTI_LABEL, self.cs)
 
 
-class LogisticRegressionMethod:
+class LogisticRegressionMethod(ConfiguredMethod):
     """Logistic regression, or ridge regression, on frozen features: the text's mean states and the modality vectors.
 
     A modality that a row lacks is the mean of the training rows; where training rows lack one, a column says so.
@@ -62,14 +60,7 @@ class LogisticRegressionMethod:
 
     name = "logistic_regression"
 
-    def __init__(
-        self,
-        model: ModelSettings,
-        adapter: Mapping[str, Any],
-        training: Mapping[str, Any],
-        options: Mapping[str, Any],
-    ) -> None:
-        self.settings = method_settings(self.name, model, adapter, training, options, own=LogisticRegressionOptions)
+    own_options = LogisticRegressionOptions
 
     def run(
         self,
@@ -125,7 +116,7 @@ class LogisticRegressionMethod:
         )
 
 
-class MajorityMethod:
+class MajorityMethod(ConfiguredMethod):
     """What is known without looking at a row: the labels' frequencies in training, or the mean of a regression.
 
     Args:
@@ -137,14 +128,7 @@ class MajorityMethod:
 
     name = "majority"
 
-    def __init__(
-        self,
-        model: ModelSettings,
-        adapter: Mapping[str, Any],
-        training: Mapping[str, Any],
-        options: Mapping[str, Any],
-    ) -> None:
-        method_settings(self.name, model, {}, {}, options, sections=())
+    sections = ()
 
     def run(
         self,

@@ -19,13 +19,12 @@ from transformers import set_seed
 from mmadapters.baselines.fine_tuning import TaskModel, fine_tuned_result, text_classifier
 from mmadapters.baselines.modality_tokens import Standardiser, modality_vectors
 from mmadapters.baselines.result import MethodResult, check_splits, saved_bytes
-from mmadapters.baselines.sections import method_settings
+from mmadapters.baselines.sections import ConfiguredMethod
 from mmadapters.classifier import TextClassifier
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.errors import ConfigurationError
 from mmadapters.modality import Modality
-from mmadapters.training.fit import ModelSettings
 
 LORA_TRAINING = {"learning_rate": 1e-3, "head_learning_rate_multiplier": 3.0}
 """Training options of the method; a run's own are made for adapters."""
@@ -110,6 +109,10 @@ class LoraLateFusion(TaskModel):
         """Return the encoder with LoRA."""
         return [self.encoder]
 
+    def output_layer(self) -> nn.Linear:
+        """Return the head."""
+        return self.head
+
     def task_logits(
         self,
         *,
@@ -132,7 +135,7 @@ class LoraLateFusion(TaskModel):
         return self.head(self.dropout(torch.cat(parts, dim=1)))
 
 
-class LoraLateFusionMethod:
+class LoraLateFusionMethod(ConfiguredMethod):
     """LoRA in the encoder with late fusion.
 
     Args:
@@ -144,16 +147,8 @@ class LoraLateFusionMethod:
 
     name = "lora_late_fusion"
 
-    def __init__(
-        self,
-        model: ModelSettings,
-        adapter: Mapping[str, Any],
-        training: Mapping[str, Any],
-        options: Mapping[str, Any],
-    ) -> None:
-        self.settings = method_settings(
-            self.name, model, adapter, training, options, own=LoraOptions, defaults=LORA_TRAINING
-        )
+    own_options = LoraOptions
+    defaults = LORA_TRAINING
 
     def run(
         self,

@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -29,13 +29,13 @@ from mmadapters.baselines.fine_tuning import (
 from mmadapters.baselines.full_text import check_frozen_epochs, whole_model_bytes
 from mmadapters.baselines.modality_tokens import ModalityTokens, Standardiser
 from mmadapters.baselines.result import MethodResult, check_splits
-from mmadapters.baselines.sections import method_settings
+from mmadapters.baselines.sections import ConfiguredMethod
 from mmadapters.classifier import TextClassifier
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.errors import ConfigurationError, UnsupportedBackboneError, listed
 from mmadapters.modality import Modality
-from mmadapters.training.fit import ModelSettings, position_limit
+from mmadapters.training.fit import position_limit
 
 FEWEST_TEXT_TOKENS = 4
 
@@ -131,6 +131,10 @@ class MMBT(TaskModel):
         """Return the encoder."""
         return [self.text.encoder]
 
+    def output_layer(self) -> nn.Linear:
+        """Return the head's last layer."""
+        return cast(nn.Linear, self.text.classifier.out)
+
     def task_logits(
         self,
         *,
@@ -175,7 +179,7 @@ def _after_first(sequence: Tensor, inserted: Tensor) -> Tensor:
     return torch.cat([sequence[:, :1], inserted, sequence[:, 1:]], dim=1)
 
 
-class MMBTMethod:
+class MMBTMethod(ConfiguredMethod):
     """MMBT, fully fine-tuned.
 
     Args:
@@ -187,23 +191,9 @@ class MMBTMethod:
 
     name = "mmbt"
 
-    def __init__(
-        self,
-        model: ModelSettings,
-        adapter: Mapping[str, Any],
-        training: Mapping[str, Any],
-        options: Mapping[str, Any],
-    ) -> None:
-        self.settings = method_settings(
-            self.name,
-            model,
-            adapter,
-            training,
-            options,
-            own=MMBTOptions,
-            defaults=FULL_FINE_TUNING,
-            weak_defaults=FULL_FINE_TUNING_LENGTH,
-        )
+    own_options = MMBTOptions
+    defaults = FULL_FINE_TUNING
+    weak_defaults = FULL_FINE_TUNING_LENGTH
 
     def run(
         self,

@@ -5,14 +5,12 @@ from __future__ import annotations
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.errors import ConfigurationError, did_you_mean, listed
 from mmadapters.training.arguments import MultimodalTrainingArguments
 from mmadapters.training.fit import ModelSettings
-
-Options = TypeVar("Options")
 
 TRAINING, ADAPTER = "training", "adapter"
 SECTIONS = {TRAINING: MultimodalTrainingArguments, ADAPTER: MultimodalAdapterConfig}
@@ -72,6 +70,52 @@ class MethodSettings:
 @dataclass(frozen=True)
 class NoOptions:
     """A method without options of its own."""
+
+
+class ConfiguredMethod:
+    """A method with its sections checked; what the sections are about is said by the class.
+
+    Args:
+        model: Backbone, pooling and head.
+        adapter: The run's options of the adapters.
+        training: The run's training options.
+        options: The method's own, which win.
+
+    Attributes:
+        name: Of the method.
+        own_options: Dataclass of its options that are in no section.
+        sections: The sections of a run that it reads.
+        defaults: Its training options that take the place of the run's, which are made for adapters.
+        weak_defaults: Its training options where the run names none.
+
+    Raises:
+        ConfigurationError: With a list of every unknown key and unfitting value.
+    """
+
+    name: str
+    own_options: Callable[..., Any] = NoOptions
+    sections: tuple[str, ...] = (TRAINING,)
+    defaults: Mapping[str, Any] = types.MappingProxyType({})
+    weak_defaults: Mapping[str, Any] = types.MappingProxyType({})
+
+    def __init__(
+        self,
+        model: ModelSettings,
+        adapter: Mapping[str, Any],
+        training: Mapping[str, Any],
+        options: Mapping[str, Any],
+    ) -> None:
+        self.settings = method_settings(
+            self.name,
+            model,
+            adapter,
+            training,
+            options,
+            own=type(self).own_options,
+            defaults=self.defaults,
+            weak_defaults=self.weak_defaults,
+            sections=self.sections,
+        )
 
 
 def method_settings(

@@ -35,24 +35,39 @@ def start_from_label_prior(model: PeftModel, train: MultimodalDataset | Streamed
     """
     layer = last_layer(model)
     if isinstance(train, StreamedDataset):
-        if train.label_mean is not None:
-            bias = torch.tensor([train.label_mean], dtype=torch.float64)
-        elif train.label_frequencies is None:
-            return False
-        else:
-            bias = constant_logits(train.label_frequencies, train.labelled_rows, loss)
-    elif train.labels is None:
-        return False
-    elif loss.problem_type == "regression":
-        bias = torch.as_tensor(np.asarray(train.labels, dtype=np.float64).mean()).reshape(1)
-    elif loss.problem_type == "multi_label_classification":
-        bias = constant_logits(np.asarray(train.labels).sum(axis=0), len(train.labels), loss)
+        bias = _of_streamed(train, loss)
     else:
-        known = np.asarray(train.labels)[np.asarray(train.labels) != IGNORED_LABEL]
-        bias = constant_logits(np.bincount(known, minlength=layer.out_features), len(known), loss)
+        bias = None if train.labels is None else prior_bias(np.asarray(train.labels), loss, layer.out_features)
+    if bias is None:
+        return False
     with torch.no_grad():
         layer.bias.copy_(bias)
     return True
+
+
+def prior_bias(targets: np.ndarray, loss: StepLoss, n_outputs: int) -> Tensor:
+    """Return the constant outputs of the least training loss, float64 (C,); (1,) for a regression.
+
+    Args:
+        targets: Encoded labels of the training rows: multi-label (N, C), single-label (N,), of which -100 is left out,
+            or values (N,).
+        loss: The loss of the training.
+        n_outputs: Number C of outputs.
+    """
+    if loss.problem_type == "regression":
+        return torch.tensor([float(np.mean(targets, dtype=np.float64))], dtype=torch.float64)
+    if loss.problem_type == "multi_label_classification":
+        return constant_logits(targets.sum(axis=0), len(targets), loss)
+    known = targets[targets != IGNORED_LABEL]
+    return constant_logits(np.bincount(known, minlength=n_outputs), len(known), loss)
+
+
+def _of_streamed(train: StreamedDataset, loss: StepLoss) -> Tensor | None:
+    if train.label_mean is not None:
+        return torch.tensor([train.label_mean], dtype=torch.float64)
+    if train.label_frequencies is None:
+        return None
+    return constant_logits(train.label_frequencies, train.labelled_rows, loss)
 
 
 def constant_logits(frequency: np.ndarray, n_examples: int, loss: StepLoss) -> Tensor:

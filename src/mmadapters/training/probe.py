@@ -237,8 +237,8 @@ def last_layer(model: PeftModel) -> nn.Linear:
     layer = getattr(head, "out", None)
     if not isinstance(layer, nn.Linear):
         raise ConfigurationError(
-            "linear_probe_start=True needs the head of a mmadapters.TextClassifier; this model's is "
-            f"{type(head).__name__}. Leave it out."
+            "linear_probe_start and label_prior_start need the head of a mmadapters.TextClassifier; this model's is "
+            f"{type(head).__name__}. Set both to false."
         )
     return layer
 

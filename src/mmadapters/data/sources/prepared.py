@@ -48,8 +48,6 @@ data:
 modalities:
   picture: {{store: {store}}}
   table: {{numeric: [{table}]}}
-training:
-  linear_probe_start: true # with a fitted head: few rows have most of the labels (chosen on validation rows)
 output_dir: runs/emoji
 seed: {seed}
 """

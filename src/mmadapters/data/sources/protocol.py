@@ -94,6 +94,7 @@ def train_yaml(run: RunFile, seed: int, needs_extraction: bool) -> str:
             "early_stopping_patience": 10,
             "metric_for_best_model": run.metric,
             "linear_probe_start": False,
+            "label_prior_start": False,
         },
         "output_dir": output_dir,
         "seed": seed,
