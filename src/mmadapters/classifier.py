@@ -75,6 +75,34 @@ class TextClassifierOutput(ModelOutput):
     pooled: Tensor | None = None
 
 
+class RegressionOutput(nn.Linear):
+    """``(W x + b) * target_deviation + target_mean``: W and b are learned in standard deviations of the targets.
+
+    AdamW's steps are of the size of the learning rate, whatever the gradients are, so W and b themselves would not come
+    near values of another size. Mean and deviation are buffers, 0 and 1 until a training sets them, and are saved with
+    the head.
+
+    Args:
+        hidden_size: Width H of what it reads.
+    """
+
+    target_mean: Tensor
+    target_deviation: Tensor
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__(hidden_size, 1)
+        self.register_buffer("target_mean", torch.zeros(()))
+        self.register_buffer("target_deviation", torch.ones(()))
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (B, H) to values (B, 1) in the targets' own unit."""
+        return super().forward(input) * self.target_deviation + self.target_mean
+
+
+def _output_layer(hidden_size: int, num_labels: int, problem_type: str | None) -> nn.Linear:
+    return RegressionOutput(hidden_size) if problem_type == "regression" else nn.Linear(hidden_size, num_labels)
+
+
 class LinearHead(nn.Module):
     """``out(dropout(LayerNorm(pooled)))``.
 
@@ -82,13 +110,16 @@ class LinearHead(nn.Module):
         hidden_size: Width H of the pooled vector.
         num_labels: Number C of outputs.
         dropout: Probability of dropout in training.
+        problem_type: Of the task; a regression's output is a ``RegressionOutput``.
     """
 
-    def __init__(self, hidden_size: int, num_labels: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, hidden_size: int, num_labels: int, dropout: float = 0.0, problem_type: str | None = None
+    ) -> None:
         super().__init__()
         self.layer_norm = nn.LayerNorm(hidden_size, eps=HEAD_LAYER_NORM_EPS)
         self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(hidden_size, num_labels)
+        self.out = _output_layer(hidden_size, num_labels, problem_type)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Map ``pooled`` (B, H) to logits (B, C)."""
@@ -102,14 +133,17 @@ class MLPHead(nn.Module):
         hidden_size: Width H of the pooled vector.
         num_labels: Number C of outputs.
         dropout: Probability of dropout in training.
+        problem_type: Of the task; a regression's output is a ``RegressionOutput``.
     """
 
-    def __init__(self, hidden_size: int, num_labels: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, hidden_size: int, num_labels: int, dropout: float = 0.0, problem_type: str | None = None
+    ) -> None:
         super().__init__()
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.layer_norm = nn.LayerNorm(hidden_size, eps=HEAD_LAYER_NORM_EPS)
-        self.out = nn.Linear(hidden_size, num_labels)
+        self.out = _output_layer(hidden_size, num_labels, problem_type)
 
     def forward(self, pooled: Tensor) -> Tensor:
         """Map ``pooled`` (B, H) to logits (B, C)."""
@@ -147,7 +181,7 @@ class TextClassifier(PreTrainedModel):
             raise ConfigurationError(
                 f"pooling='pooler' was given, but {type(self.encoder).__name__} has no pooler. Use 'cls' or 'mean'."
             )
-        self.classifier = self._head(config.num_labels)
+        self.classifier = self._head(config.num_labels, config.problem_type)
         self.post_init()
 
     @classmethod
@@ -200,21 +234,25 @@ class TextClassifier(PreTrainedModel):
         """
         if problem_type is not None:
             _check_choice("problem_type", problem_type, PROBLEM_TYPES)
+        problem_type = problem_type or self.config.problem_type
         width = 1 if problem_type == "regression" else num_labels or self.config.num_labels
-        head = self._head(width)
+        head = self._head(width, problem_type)
         head.apply(self._init_weights)
         return head.train(self.training)
 
-    def _head(self, num_labels: int) -> nn.Module:
+    def _head(self, num_labels: int, problem_type: str | None) -> nn.Module:
         head = {"linear": LinearHead, "mlp": MLPHead}[self.config.head]
         hidden_size = int(getattr(self.config.encoder, "hidden_size"))  # noqa: B009
-        return head(hidden_size, num_labels, self.config.head_dropout)
+        return head(hidden_size, num_labels, self.config.head_dropout, problem_type)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Draw a module of the head: N(0, 0.02²) with zero biases. The encoder initialises itself."""
         if isinstance(module, nn.Linear):
             init.normal_(module.weight, std=HEAD_INIT_STD)
             init.zeros_(module.bias)
+            if isinstance(module, RegressionOutput):
+                init.zeros_(module.target_mean)
+                init.ones_(module.target_deviation)
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)

@@ -9,12 +9,12 @@ import pytest
 import torch
 from method_rows import MULTI, QUICK, REGRESSION, SINGLE, SIZES, prepared, run, settings_for
 
-from mmadapters.baselines.fine_tuning import text_classifier
 from mmadapters.baselines.frozen_features import frozen_inputs
 from mmadapters.baselines.frozen_linear import FrozenLinearBaseline
 from mmadapters.baselines.lora_late_fusion import LoraLateFusion, LoraOptions
 from mmadapters.baselines.method import METHODS, READ_TEXT_ONLY, build_method
 from mmadapters.baselines.modality_tokens import Standardiser
+from mmadapters.baselines.task_model import text_classifier
 from mmadapters.data.collator import MultimodalCollator
 from mmadapters.errors import ConfigurationError, DataError
 from mmadapters.evaluation.metrics import compute_metrics

@@ -11,15 +11,10 @@ from torch import nn
 from transformers import RobertaConfig, RobertaModel
 
 from mmadapters.backbones import load_tokenizer
-from mmadapters.baselines.fine_tuning import (
-    EncoderFrozenFirst,
-    FineTunedText,
-    fine_tune,
-    fine_tuning_groups,
-    text_classifier,
-)
+from mmadapters.baselines.fine_tuning import EncoderFrozenFirst, fine_tune, fine_tuning_groups
 from mmadapters.baselines.method import build_method
 from mmadapters.baselines.mmbt import MMBT, shortened_texts
+from mmadapters.baselines.task_model import FineTunedText, text_classifier
 from mmadapters.classifier import TextClassifier, TextClassifierConfig
 from mmadapters.data.collator import MultimodalCollator
 from mmadapters.data.preprocessor import Preprocessor

@@ -112,6 +112,10 @@ def test_every_kind_of_label(tmp_path: Path, problem: str) -> None:
         assert data.label_frequencies.tolist() == labels.sum(axis=0).tolist()
     else:
         assert data.label_frequencies is None
+        of_known = StreamedDataset(data.source, preprocessor)
+        for found in (data, of_known):
+            assert found.label_mean == pytest.approx(labels.mean(dtype=np.float64))
+            assert found.label_deviation == pytest.approx(labels.std(dtype=np.float64))
 
 
 def test_a_preprocessor_that_is_fitted_reads_other_rows(tmp_path: Path) -> None:

@@ -214,6 +214,34 @@ def test_accumulation_equals_one_large_batch(tiny_backbone: Path, problem_type: 
         torch.testing.assert_close(in_parts[key], value, rtol=1e-4, atol=1e-6, msg=key)
 
 
+def test_a_regression_does_not_depend_on_the_unit_of_its_targets(tiny_backbone: Path) -> None:
+    frame = rows(24)
+    frame["target"] = np.stack(frame["vector"])[:, 0]
+    schema = DatasetSchema(
+        text="plot", label="target", modalities=(VectorColumn("poster", "vector"),), problem_type="regression"
+    )
+
+    def predicted(scale: float, shift: float) -> np.ndarray:
+        scaled = frame.assign(target=frame["target"] * scale + shift)
+        preprocessor = Preprocessor.fit(scaled, schema, load_tokenizer(str(tiny_backbone)))
+        train = preprocessor.transform(scaled)
+        result = fit(
+            preprocessor,
+            train,
+            None,
+            settings=settings_for(tiny_backbone),
+            adapter=adapter(preprocessor),
+            arguments=arguments(num_train_epochs=12, learning_rate=1e-2, weight_decay=0.1),
+        )
+        collator = MultimodalCollator(preprocessor.tokenizer, preprocessor.modalities)
+        return (predict(result.model, train, collator, "regression").scores - shift) / scale
+
+    plain = predicted(1.0, 0.0)
+    assert plain.std() > 0.3 * frame["target"].std()  # It has learned something that the unit could spoil.
+    for scale, shift in ((1000.0, 300.0), (1e-4, 0.0)):
+        np.testing.assert_allclose(predicted(scale, shift), plain, atol=0.02 * plain.std())
+
+
 def test_parameter_groups(data, tiny_backbone: Path) -> None:
     preprocessor, _, _ = data
     model = build_model(preprocessor, settings_for(tiny_backbone), adapter(preprocessor))

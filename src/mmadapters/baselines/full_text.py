@@ -12,13 +12,11 @@ from mmadapters.baselines.fine_tuning import (
     FULL_FINE_TUNING,
     FULL_FINE_TUNING_LENGTH,
     EncoderFrozenFirst,
-    FineTunedText,
-    TaskModel,
     fine_tuned_result,
-    text_classifier,
 )
 from mmadapters.baselines.result import MethodResult, check_splits, saved_bytes
 from mmadapters.baselines.sections import ConfiguredMethod
+from mmadapters.baselines.task_model import FineTunedText, TaskModel, text_classifier
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.errors import ConfigurationError

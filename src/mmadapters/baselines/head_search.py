@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 from transformers import set_seed
 
-from mmadapters.baselines.fine_tuning import target_scale
 from mmadapters.errors import ConfigurationError, DataError
 from mmadapters.evaluation.metrics import compute_metrics
 from mmadapters.evaluation.scores import scores_from_logits
 from mmadapters.training.arguments import LOWER_IS_BETTER, MultimodalTrainingArguments
 from mmadapters.training.label_prior import prior_bias
 from mmadapters.training.losses import StepLoss, inverse_frequency_weights
+from mmadapters.training.target_scale import target_scale
 
 EVALUATION_ROWS = 4096
 

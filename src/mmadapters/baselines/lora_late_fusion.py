@@ -16,10 +16,11 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import set_seed
 
-from mmadapters.baselines.fine_tuning import TaskModel, fine_tuned_result, text_classifier
+from mmadapters.baselines.fine_tuning import fine_tuned_result
 from mmadapters.baselines.modality_tokens import Standardiser, modality_vectors
 from mmadapters.baselines.result import MethodResult, check_splits, saved_bytes
 from mmadapters.baselines.sections import ConfiguredMethod
+from mmadapters.baselines.task_model import TaskModel, text_classifier
 from mmadapters.classifier import TextClassifier
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor

@@ -21,15 +21,13 @@ from mmadapters.baselines.fine_tuning import (
     FULL_FINE_TUNING,
     FULL_FINE_TUNING_LENGTH,
     EncoderFrozenFirst,
-    TaskModel,
     fine_tuned_result,
-    text_classifier,
-    train_all,
 )
 from mmadapters.baselines.full_text import check_frozen_epochs, whole_model_bytes
 from mmadapters.baselines.modality_tokens import ModalityTokens, Standardiser
 from mmadapters.baselines.result import MethodResult, check_splits
 from mmadapters.baselines.sections import ConfiguredMethod
+from mmadapters.baselines.task_model import TaskModel, text_classifier, train_all
 from mmadapters.classifier import TextClassifier
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor

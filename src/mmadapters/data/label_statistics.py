@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ class LabelStatistics:
         self._only_truth_values = True
         self._only_numbers = True
         self._lowest, self._highest = np.inf, -np.inf
-        self._sum = 0.0
+        self._sum, self._squares = 0.0, 0.0
 
     def add(self, values: pd.Series | pd.DataFrame) -> LabelStatistics:
         """Count the labels of some rows.
@@ -105,6 +106,11 @@ class LabelStatistics:
         """Return the mean of the numbers of a regression, None for another problem."""
         return self._sum / self.rows if self.problem_type == REGRESSION and self.rows else None
 
+    def deviation(self) -> float | None:
+        """Return the standard deviation of the numbers of a regression, None for another problem."""
+        mean = self.mean()
+        return None if mean is None else deviation_of_sums(mean, self._squares, self.rows)
+
     def frequencies(self) -> np.ndarray | None:
         """Return the number of rows with each of ``classes()``, int64 (C,); None for a regression."""
         if self.problem_type == REGRESSION:
@@ -126,6 +132,7 @@ class LabelStatistics:
             self._lowest = min(self._lowest, float(numbers.min()))
             self._highest = max(self._highest, float(numbers.max()))
             self._sum += float(numbers.sum(dtype=np.float64))
+            self._squares += float(np.square(numbers, dtype=np.float64).sum())
         elif self.problem_type == MULTI_LABEL:
             for labels in label_lists(values, self._separator):
                 self._count(labels)
@@ -153,6 +160,7 @@ class LabelStatistics:
         self.problem_type = REGRESSION
         self._lowest, self._highest = min(map(float, self._counts)), max(map(float, self._counts))
         self._sum = sum(float(key) * rows for key, rows in self._counts.items())
+        self._squares = sum(float(key) ** 2 * rows for key, rows in self._counts.items())
         self._counts, self._texts = {}, {}
 
     def _inferred_with(self, values: pd.Series) -> str:
@@ -187,6 +195,17 @@ class LabelStatistics:
         if self._only_numbers:
             return [int(key) if float(key).is_integer() else float(key) for key in keys]
         return [self._texts[key] for key in keys]
+
+
+def deviation_of_sums(mean: float, squares: float, count: int) -> float:
+    """Return a standard deviation from sums; what rounding leaves of one that is far below the mean may be 0.
+
+    Args:
+        mean: Of the numbers.
+        squares: Sum of their squares.
+        count: How many there are.
+    """
+    return math.sqrt(max(squares / count - mean**2, 0.0))
 
 
 def _sort_key(key: str) -> tuple[bool, float, str]:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
+from mmadapters.data.label_statistics import deviation_of_sums
 from mmadapters.data.preprocessor import Preprocessor, missing_texts, text_length, warn_of_missing_texts
 from mmadapters.data.preprocessor_statistics import PreprocessorStatistics
 from mmadapters.data.row_reader import named_rows, with_columns
@@ -35,6 +36,7 @@ class Survey:
         lengths: (N,) tokens of each row, memory-mapped from a file that is gone when nobody needs it any more.
         label_frequencies: Int64 (C,): rows with each label, or None without classes.
         label_mean: Mean of the labels of a regression, or None.
+        label_deviation: Their standard deviation, or None.
         content_digest: SHA-256 of the rows' cells and lengths, in their order.
     """
 
@@ -43,6 +45,7 @@ class Survey:
     content_digest: str
     label_frequencies: np.ndarray | None = None
     label_mean: float | None = None
+    label_deviation: float | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -85,7 +88,9 @@ def fit_and_survey(
     preprocessor = Preprocessor.learned_from(statistics, tokenizer, length)
     labels = statistics.labels
     if labels is not None:
-        found = replace(found, label_frequencies=labels.frequencies(), label_mean=labels.mean())
+        found = replace(
+            found, label_frequencies=labels.frequencies(), label_mean=labels.mean(), label_deviation=labels.deviation()
+        )
     return preprocessor, found
 
 
@@ -102,18 +107,22 @@ def survey(source: RowSource, preprocessor: Preprocessor) -> Survey:
     stores: dict[str, FeatureStore] = {}
     labels = preprocessor.labels
     sums = np.zeros(labels.num_labels if labels else 0)
+    squares = np.zeros(1)
 
     def look_at(frame: pd.DataFrame) -> np.ndarray:
         data = preprocessor.transform_chunk(frame, stores)
         if data.labels is not None:
             np.add(sums, _sums(data.labels, len(sums)), out=sums)
+            np.add(squares, np.square(data.labels, dtype=np.float64).sum(), out=squares)
         return data.lengths
 
     found = _go_through(source, preprocessor.schema, preprocessor.max_length, look_at)
     if labels is None:
         return found
     if labels.problem_type == REGRESSION:
-        return replace(found, label_mean=float(sums[0]) / len(found))
+        mean = float(sums[0]) / len(found)
+        deviation = deviation_of_sums(mean, float(squares[0]), len(found))
+        return replace(found, label_mean=mean, label_deviation=deviation)
     return replace(found, label_frequencies=sums.astype(np.int64))
 
 

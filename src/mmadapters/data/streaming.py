@@ -153,6 +153,11 @@ class StreamedDataset(IterableDataset[dict[str, Any]]):
         return self.survey.label_mean
 
     @property
+    def label_deviation(self) -> float | None:
+        """Standard deviation of the labels of a regression, or None."""
+        return self.survey.label_deviation
+
+    @property
     def modalities(self) -> list[Modality]:
         """The modalities, in the order of the model."""
         return list(self.preprocessor.modalities)

@@ -40,6 +40,7 @@ from mmadapters.training.probe import (
 from mmadapters.training.resuming import check_may_start, of_first_process, train_on
 from mmadapters.training.run_settings import run_settings
 from mmadapters.training.streamed import check_streamed
+from mmadapters.training.target_scale import use_target_scale
 from mmadapters.training.trainer import MultimodalAdapterTrainer
 
 
@@ -195,6 +196,7 @@ def fit(
             trainer.add_callback(QuietProgressCallback)
         if report is not None:
             trainer.add_callback(EpochReport(report))
+        use_target_scale(model, train)
         probe = None
         if starts_from_linear_probe(arguments, adapter):
             probe = start_from_linear_probe(trainer, report)

@@ -16,7 +16,7 @@ from mmadapters.classifier import IGNORED_LABEL
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.streaming import StreamedDataset
 from mmadapters.training.losses import StepLoss
-from mmadapters.training.probe import last_layer
+from mmadapters.training.probe import last_layer, set_output
 
 
 def start_from_label_prior(model: PeftModel, train: MultimodalDataset | StreamedDataset, loss: StepLoss) -> bool:
@@ -40,8 +40,7 @@ def start_from_label_prior(model: PeftModel, train: MultimodalDataset | Streamed
         bias = None if train.labels is None else prior_bias(np.asarray(train.labels), loss, layer.out_features)
     if bias is None:
         return False
-    with torch.no_grad():
-        layer.bias.copy_(bias)
+    set_output(layer, bias)
     return True
 
 

@@ -22,12 +22,20 @@ class StepLoss:
         problem_type: One of ``mmadapters.classifier.PROBLEM_TYPES``.
         class_weights: (C,) weights, or None.
         label_smoothing: Share of each target that is spread evenly, as ``classification_loss`` says.
+        target_deviation: Standard deviation of a regression's training targets. Its loss is in their variance, so that
+            it does not depend on the unit.
 
     Raises:
         ConfigurationError: If the labels of a regression are to be smoothed.
     """
 
-    def __init__(self, problem_type: str, class_weights: Tensor | None = None, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        problem_type: str,
+        class_weights: Tensor | None = None,
+        label_smoothing: float = 0.0,
+        target_deviation: float = 1.0,
+    ) -> None:
         if label_smoothing and problem_type == "regression":
             raise ConfigurationError(
                 f"label_smoothing_factor={label_smoothing} was given for a regression, which has no classes. Leave it "
@@ -36,6 +44,7 @@ class StepLoss:
         self.problem_type = problem_type
         self.class_weights = class_weights
         self.label_smoothing = label_smoothing
+        self.target_deviation = target_deviation
 
     def __call__(self, outputs: Any, labels: Tensor, num_items_in_batch: Tensor | int | None = None) -> Tensor:
         """Return the loss of one batch.
@@ -45,7 +54,7 @@ class StepLoss:
             labels: As ``TextClassifier.forward`` takes them.
             num_items_in_batch: Number of terms of all batches of the step; without it the batch's own.
         """
-        return classification_loss(
+        loss = classification_loss(
             outputs["logits"],
             labels,
             self.problem_type,
@@ -53,6 +62,7 @@ class StepLoss:
             normaliser=num_items_in_batch,
             label_smoothing=self.label_smoothing,
         )
+        return loss if self.target_deviation == 1.0 else loss / self.target_deviation**2
 
 
 def inverse_frequency_weights(labels: np.ndarray, problem_type: str, num_labels: int) -> Tensor:

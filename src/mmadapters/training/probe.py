@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
-from mmadapters.classifier import IGNORED_LABEL
+from mmadapters.classifier import IGNORED_LABEL, RegressionOutput
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.streaming import StreamedDataset
 from mmadapters.errors import ConfigurationError, DataError
@@ -205,10 +205,8 @@ def fit_linear_probe(
             break
     assert best is not None
     _, strength, weights = best
-    with torch.no_grad():
-        coefficients = weights[:, :-1] / scale
-        layer.weight.copy_(coefficients)
-        layer.bias.copy_(weights[:, -1] - coefficients @ mean)
+    coefficients = weights[:, :-1] / scale
+    set_output(layer, weights[:, -1] - coefficients @ mean, coefficients)
     if held_out is None:
         return LinearProbe(strength, len(labels))
     return LinearProbe(strength, len(labels), choice.metric, values)
@@ -241,6 +239,23 @@ def last_layer(model: PeftModel) -> nn.Linear:
             f"{type(head).__name__}. Set both to false."
         )
     return layer
+
+
+@torch.no_grad()
+def set_output(layer: nn.Linear, bias: Tensor, weight: Tensor | None = None) -> None:
+    """Have a last layer compute ``weight @ x + bias``; a regression's keeps these in its targets' deviations.
+
+    Args:
+        layer: The last layer of a head.
+        bias: (C,), in the targets' own unit.
+        weight: (C, D); without it the layer's stays.
+    """
+    mean, deviation = 0.0, 1.0
+    if isinstance(layer, RegressionOutput):
+        mean, deviation = layer.target_mean.item(), layer.target_deviation.item()
+    layer.bias.copy_((bias - mean) / deviation)
+    if weight is not None:
+        layer.weight.copy_(weight / deviation)
 
 
 def encode(

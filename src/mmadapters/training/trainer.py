@@ -34,6 +34,7 @@ from mmadapters.training.losses import StepLoss, inverse_frequency_weights, stre
 from mmadapters.training.saving import ContinuedTraining, save_checkpoint
 from mmadapters.training.schedules import schedule_options
 from mmadapters.training.streamed import check_streamed, skip_unread
+from mmadapters.training.target_scale import scale_of_rows
 from mmadapters.training.tracking import use_tensorboard_logs
 
 HEAD_NAMES = ("classifier", "score")
@@ -80,7 +81,8 @@ class MultimodalAdapterTrainer(Trainer):
         weights = None
         if args.class_weights:
             weights = _class_weights(kwargs["train_dataset"], problem_type, len(labels))
-        self.step_loss = StepLoss(problem_type, weights, args.label_smoothing_factor)
+        _, deviation = scale_of_rows(problem_type, kwargs.get("train_dataset"))
+        self.step_loss = StepLoss(problem_type, weights, args.label_smoothing_factor, deviation)
         kwargs.setdefault("compute_loss_func", self.step_loss)
         kwargs.setdefault("compute_metrics", metrics_function(problem_type, labels))
         self.run_settings: dict[str, Any] = {}
