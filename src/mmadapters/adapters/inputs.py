@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from mmadapters.adapters.bottleneck import normalise
+from mmadapters.adapters.dropout import dropped
 from mmadapters.errors import InputError, did_you_mean, listed
 from mmadapters.modality import Modality
 
@@ -60,7 +60,7 @@ class ModalityInput:
         return self._computed["steps"], self.step_mask
 
     def _dropped(self, values: Tensor) -> Tensor:
-        return F.dropout(values, self.dropout) if self.dropout else values
+        return dropped(values, self.dropout)
 
 
 def prepare_inputs(
