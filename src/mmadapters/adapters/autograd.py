@@ -78,14 +78,14 @@ class SiteFunction(torch.autograd.Function):
             states = (states * encoder_kept).mul_(encoder_scale)
         read, mean, rstd = torch.native_layer_norm(states, (width,), norm_weight, norm_bias, LAYER_NORM_EPS)
         linear = F.linear(read, down, down_bias)
-        fused = _fused(NON_LINEARITIES[non_linearity](linear), modalities, gate)
+        fused, _ = _fused(NON_LINEARITIES[non_linearity](linear), modalities, gate)
         kept, scale = None, 1.0
         if dropout:
             kept, scale = kept_at_random(fused, dropout)
             fused = (fused * kept).mul_(scale)
         updated = F.linear(fused, up, up_bias).add_(states)
         weights = (norm_weight, norm_bias, down, down_bias, gate, up)
-        ctx.save_for_backward(states, mean, rstd, linear, modalities, fused, kept, encoder_kept, *weights)
+        ctx.save_for_backward(states, mean, rstd, linear, modalities, kept, encoder_kept, *weights)
         ctx.non_linearity, ctx.scale, ctx.encoder_scale = non_linearity, scale, encoder_scale
         return updated.view(hidden_states.shape)
 
@@ -93,17 +93,20 @@ class SiteFunction(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         """Return the gradients of what ``forward`` takes."""
-        states, mean, rstd, linear, modalities, fused, kept, encoder_kept, *weights = ctx.saved_tensors
+        states, mean, rstd, linear, modalities, kept, encoder_kept, *weights = ctx.saved_tensors
         norm_weight, norm_bias, down, down_bias, gate, up = weights
         of_output = gradient.reshape(-1, gradient.shape[-1])
+        text = NON_LINEARITIES[ctx.non_linearity](linear)
+        fused, gates = _fused(text, modalities, gate)
         of_fused = of_output @ up
         if kept is not None:
+            fused = (fused * kept).mul_(ctx.scale)
             of_fused.mul_(kept).mul_(ctx.scale)
         of_modalities = of_gate = None
         of_text = of_fused
         if modalities is not None:
-            text = NON_LINEARITIES[ctx.non_linearity](linear)
-            gates = _gates(text, modalities, gate)
+            assert gate is not None
+            assert gates is not None
             of_text, of_modalities, of_gate = _gmu_gradients(of_fused, text, modalities, gate, gates)
         of_linear = _ACT_GRADIENTS[ctx.non_linearity](of_text, linear)
         of_offset = of_linear.sum(dim=0)
@@ -182,16 +185,16 @@ def _by_four(parameters: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
     return list(zip(*(parameters[place::4] for place in range(4)), strict=True))
 
 
-def _fused(text: Tensor, modalities: Tensor | None, gate: Tensor | None) -> Tensor:
-    """Return text in the bottleneck (N, p) and modalities (B, m, p) fused, (N, p)."""
+def _fused(text: Tensor, modalities: Tensor | None, gate: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Return text in the bottleneck (N, p) and modalities (B, m, p) fused (N, p), and the gates (B, L, 1 + m, p)."""
     if modalities is None or gate is None:
-        return text
+        return text, None
     batch_size, count, size = modalities.shape
     gates = _gates(text, modalities, gate)
     fused = gates[:, :, 0] * text.view(batch_size, -1, size)
     for place in range(count):
         fused.addcmul_(gates[:, :, 1 + place], modalities[:, None, place])
-    return fused.view(-1, size)
+    return fused.view(-1, size), gates
 
 
 def _gates(text: Tensor, modalities: Tensor, gate: Tensor) -> Tensor:
