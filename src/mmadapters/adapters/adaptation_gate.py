@@ -84,15 +84,29 @@ class MultimodalAdaptationGate(SiteAdapter):
         self, hidden_states: Tensor, inputs: Mapping[str, ModalityInput], with_gates: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Compute the update ``y - x``; see ``SiteAdapter.forward``. The gates are (B, L, 1 + m, H)."""
-        present = torch.stack([inputs[name].present for name in self.modality_names], dim=1)
-        shift, gates = torch.zeros_like(hidden_states), [torch.ones_like(hidden_states)]
-        for k, name in enumerate(self.modality_names):
-            moved, gate = self.projections[modality_key(name)](hidden_states, inputs[name].raw)
-            shift = shift + moved * present[:, k, None, None]
-            gates.append(gate * present[:, k, None, None])
+        moved, gates = self._moved(hidden_states, inputs)
+        shift = torch.stack(moved).sum(dim=0)
         shifted = self.layer_norm(hidden_states + self._bound(hidden_states, shift) * shift)
+        present = torch.stack([inputs[name].present for name in self.modality_names], dim=1)
         update = torch.where(present.any(dim=1)[:, None, None], shifted - hidden_states, 0.0)
-        return update, torch.stack(gates, dim=-2) if with_gates else None
+        return update, torch.stack([torch.ones_like(hidden_states), *gates], dim=-2) if with_gates else None
+
+    def contributions(self, hidden_states: Tensor, inputs: Mapping[str, ModalityInput]) -> Tensor:
+        """Return ``α ‖relu(gate_i(…)) · shift_i(f_i)‖``, before the LayerNorm; the text brings no shift."""
+        moved, _ = self._moved(hidden_states, inputs)
+        bound = self._bound(hidden_states, torch.stack(moved).sum(dim=0))
+        norms = bound * torch.stack(moved, dim=2).norm(dim=-1)
+        return torch.cat([torch.zeros_like(bound), norms], dim=-1)
+
+    def _moved(self, hidden_states: Tensor, inputs: Mapping[str, ModalityInput]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return each modality's shift and gate, both (B, L, H), zero where it is missing."""
+        moved, gates = [], []
+        for name in self.modality_names:
+            shift, gate = self.projections[modality_key(name)](hidden_states, inputs[name].raw)
+            present = inputs[name].present[:, None, None]
+            moved.append(shift * present)
+            gates.append(gate * present)
+        return moved, gates
 
     def _bound(self, hidden_states: Tensor, shift: Tensor) -> Tensor:
         """Return α (B, L, 1). A shift of zero counts as one of length 1."""

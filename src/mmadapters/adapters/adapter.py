@@ -51,6 +51,19 @@ class SiteAdapter(nn.Module):
         """
         raise NotImplementedError
 
+    def contributions(self, hidden_states: Tensor, inputs: Mapping[str, ModalityInput]) -> Tensor:
+        """Return how long a part of the update comes from the text and from each modality.
+
+        Args:
+            hidden_states: (B, L, H).
+            inputs: The batch's modalities by name.
+
+        Returns:
+            Euclidean norms (B, L, 1 + m), the text's first; 0 where a modality is missing. What belongs to none, such
+            as a bias, is in none of them.
+        """
+        raise NotImplementedError
+
 
 class MultimodalAdapter(SiteAdapter):
     """A bottleneck adapter whose bottleneck is shared by text and modalities.
@@ -139,6 +152,15 @@ class MultimodalAdapter(SiteAdapter):
             fused, gates = self.fusion(fused, projected.unbind(1), present, with_gates)
         return self.up(self.dropout(fused)), gates
 
+    def contributions(self, hidden_states: Tensor, inputs: Mapping[str, ModalityInput]) -> Tensor:
+        """Return ``‖up · part_k‖``; see ``SiteAdapter.contributions``."""
+        text, projected = self.text(hidden_states), self.project(inputs)
+        parts = text[:, :, None]
+        if self.fusion is not None and projected is not None:
+            present = [inputs[name].present for name in self.modality_names]
+            parts = self.fusion.parts(text, projected.unbind(1), present)
+        return norms_behind(self.up, parts)
+
     def runs_as_one(self, hidden_states: Tensor) -> bool:
         """Tell whether ``updated`` may take the place of ``update``.
 
@@ -188,6 +210,20 @@ class MultimodalAdapter(SiteAdapter):
                 z = projection(modality.projected)
             projected.append(torch.where(modality.present[:, None], z, torch.zeros_like(z)))
         return torch.stack(projected, dim=1) if projected else None
+
+
+def norms_behind(up: nn.Linear, parts: Tensor) -> Tensor:
+    """Return ``‖up(part) - bias‖`` over the last dimension, without making the products.
+
+    Args:
+        up: A linear layer from p.
+        parts: (..., p).
+
+    Returns:
+        (...).
+    """
+    gram = up.weight.t() @ up.weight
+    return ((parts @ gram) * parts).sum(dim=-1).clamp(min=0.0).sqrt()
 
 
 def is_watched(module: nn.Module) -> bool:

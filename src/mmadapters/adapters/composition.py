@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mmadapters.adapters.adapter import norms_behind
 from mmadapters.adapters.bottleneck import BottleneckProjection
 
 QUERY_INIT_STD = 0.02
@@ -47,8 +48,15 @@ class AttentionAdapterFusion(nn.Module):
         Returns:
             The update (B, L, H) and the weights (B, L, n, 1).
         """
-        weights = torch.softmax(torch.einsum("blh,blnh->bln", self.query(hidden_states), self.key(updates)), dim=-1)
+        weights = self._weights(hidden_states, updates)
         return torch.einsum("bln,blnh->blh", weights, self.value(updates)), weights[..., None]
+
+    def contributions(self, hidden_states: Tensor, updates: Tensor) -> Tensor:
+        """Return ``‖a_k · value(u_k)‖``, (B, L, n); for the arguments see ``forward``."""
+        return self._weights(hidden_states, updates) * self.value(updates).norm(dim=-1)
+
+    def _weights(self, hidden_states: Tensor, updates: Tensor) -> Tensor:
+        return torch.softmax(torch.einsum("blh,blnh->bln", self.query(hidden_states), self.key(updates)), dim=-1)
 
 
 class GatedAdapterFusion(nn.Module):
@@ -83,10 +91,18 @@ class GatedAdapterFusion(nn.Module):
 
     def forward(self, hidden_states: Tensor, updates: Tensor) -> tuple[Tensor, Tensor]:
         """Fuse; see ``AttentionAdapterFusion.forward``. The gates are (B, L, n, p)."""
+        z, gates = self._gated(updates)
+        return self.up((gates * z).sum(dim=2)), gates
+
+    def contributions(self, hidden_states: Tensor, updates: Tensor) -> Tensor:
+        """Return ``‖up(g_k · z_k)‖`` without the bias, (B, L, n); for the arguments see ``forward``."""
+        z, gates = self._gated(updates)
+        return norms_behind(self.up, gates * z)
+
+    def _gated(self, updates: Tensor) -> tuple[Tensor, Tensor]:
         z = torch.stack([member(update) for member, update in zip(self.members, updates.unbind(2), strict=True)], dim=2)
         logits = self.gate(z.flatten(2)).unflatten(-1, (len(self.members) - 1, self.bottleneck_size))
-        gates = torch.softmax(torch.cat([logits, torch.zeros_like(z[:, :, :1])], dim=2), dim=2)
-        return self.up((gates * z).sum(dim=2)), gates
+        return z, torch.softmax(torch.cat([logits, torch.zeros_like(z[:, :, :1])], dim=2), dim=2)
 
 
 ATTENTION, GATED = "adapter_fusion_attention", "adapter_fusion_gated"

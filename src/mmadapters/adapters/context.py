@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from mmadapters.adapters.inputs import ModalityInput
 from mmadapters.errors import ConfigurationError
 
-GateRequest = Literal[False, True, "full"]
+GateRequest = Literal[False, True, "full", "contributions"]
+CONTRIBUTIONS = "contributions"
+"""The request for how much of the updates comes from where."""
 
 
 @dataclass
@@ -28,7 +30,7 @@ class ForwardState:
         length: Number L of tokens.
         attention_mask: (B, L), 1 at valid tokens, where the caller gave one.
         prefix_states: (B, L, H), the hidden states that enter the first layer with an adapter, where they were given.
-        output_gates: Whether gates are collected: no, as means, or in full.
+        output_gates: Whether gates are collected: no, as means, or in full; or contributions to the updates.
         gate_names: What the gates are of, in their order.
         gates: The gates collected so far, in the order in which the sites ran; None once the pass has ended, so that
             a re-run for gradient checkpointing collects nothing.

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mmadapters.adapters.adapter import SiteAdapter
+from mmadapters.adapters.adapter import SiteAdapter, norms_behind
 from mmadapters.adapters.bottleneck import reset_linear
 from mmadapters.adapters.inputs import ModalityInput
 from mmadapters.adapters.naming import modality_key
@@ -82,15 +82,29 @@ class CrossAttentionAdapter(SiteAdapter):
         self, hidden_states: Tensor, inputs: Mapping[str, ModalityInput], with_gates: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """Compute the update; see ``SiteAdapter.forward``. The gates are (B, L, 1 + m, 1)."""
+        weights, values, valid, lengths = self._attended(hidden_states, inputs)
+        update = self.up(self.dropout(weights @ values)) * valid.any(dim=-1, keepdim=True)
+        if not with_gates:
+            return update, None
+        shares = [part.sum(dim=-1) for part in weights.split(lengths, dim=-1)]
+        return update, torch.stack([torch.ones_like(shares[0]), *shares], dim=-1)[..., None]
+
+    def contributions(self, hidden_states: Tensor, inputs: Mapping[str, ModalityInput]) -> Tensor:
+        """Return the norms of what each modality's steps bring; the text brings nothing into this update."""
+        weights, values, _, lengths = self._attended(hidden_states, inputs)
+        parts = [w @ v for w, v in zip(weights.split(lengths, dim=-1), values.split(lengths, dim=1), strict=True)]
+        norms = norms_behind(self.up, torch.stack(parts, dim=2))
+        return torch.cat([torch.zeros_like(norms[..., :1]), norms], dim=-1)
+
+    def _attended(
+        self, hidden_states: Tensor, inputs: Mapping[str, ModalityInput]
+    ) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+        """Return weights (B, L, T), values (B, T, p), valid steps (B, 1, T), and each modality's number of steps."""
         steps, masks = zip(*(inputs[name].raw_steps for name in self.modality_names), strict=True)
         parts = [self.projections[modality_key(n)](s) for n, s in zip(self.modality_names, steps, strict=True)]
         keys, values = (torch.cat(tensors, dim=1) for tensors in zip(*parts, strict=True))
         valid = torch.cat(masks, dim=1)[:, None]
         scores = (self.query(hidden_states) * self.scale) @ keys.transpose(1, 2)
-        # The lowest finite number, so that a row without valid steps has no NaN; its weights are zeroed below.
+        # The lowest finite number, so that a row without valid steps has no NaN; its weights are zeroed.
         weights = torch.softmax(scores.masked_fill(~valid, torch.finfo(scores.dtype).min), dim=-1) * valid
-        update = self.up(self.dropout(weights @ values)) * valid.any(dim=-1, keepdim=True)
-        if not with_gates:
-            return update, None
-        shares = [part.sum(dim=-1) for part in weights.split([step.shape[1] for step in steps], dim=-1)]
-        return update, torch.stack([torch.ones_like(shares[0]), *shares], dim=-1)[..., None]
+        return weights, values, valid, [step.shape[1] for step in steps]

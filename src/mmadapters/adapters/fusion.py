@@ -50,6 +50,20 @@ class Fusion(nn.Module):
         """
         raise NotImplementedError
 
+    def parts(self, text: Tensor, modalities: Sequence[Tensor], present: Sequence[Tensor]) -> Tensor:
+        """Return what text and modalities each bring into the fused states.
+
+        Args:
+            text: As ``forward`` takes it.
+            modalities: As ``forward`` takes them.
+            present: As ``forward`` takes them.
+
+        Returns:
+            (B, L, 1 + m, p), zero where a modality is missing. Its sum over the third dimension is what ``forward``
+            gives, but for a bias that belongs to none.
+        """
+        raise NotImplementedError
+
 
 class GatedMultimodalUnit(Fusion):
     """``Σ_k g_k · z_k`` with ``g_k = σ(W_k [z_t; z_1; …; z_m])``, without bias and not normalised.
@@ -84,6 +98,11 @@ class GatedMultimodalUnit(Fusion):
             fused = torch.addcmul(fused, gate, modality[:, None])
         return fused, _zero_where_missing(gates, present) if with_gates else None
 
+    def parts(self, text: Tensor, modalities: Sequence[Tensor], present: Sequence[Tensor]) -> Tensor:
+        """Return ``g_k · z_k``; see ``Fusion.parts``."""
+        _, gates = self(text, modalities, present, with_gates=True)
+        return gates * _side_by_side(text, modalities)
+
     def _gates(self, logits: Tensor, present: Sequence[Tensor]) -> Tensor:
         """Return the gates for ``logits`` (B, L, 1 + m, p)."""
         return torch.sigmoid(logits)
@@ -112,6 +131,11 @@ class ComplementaryGate(Fusion):
         fused = torch.addcmul(modality, gate, text - modality)
         return fused, torch.stack([gate, 1.0 - gate], dim=-2) if with_gates else None
 
+    def parts(self, text: Tensor, modalities: Sequence[Tensor], present: Sequence[Tensor]) -> Tensor:
+        """Return ``g · z_t`` and ``(1 - g) · z_1``; see ``Fusion.parts``."""
+        _, gates = self(text, modalities, present, with_gates=True)
+        return gates * _side_by_side(text, modalities)
+
 
 class SoftmaxGatedMultimodalUnit(GatedMultimodalUnit):
     """A GMU whose gates are normalised: for each unit they add up to one over the text and the present modalities."""
@@ -129,6 +153,10 @@ class SumFusion(Fusion):
     ) -> tuple[Tensor, Tensor | None]:
         """Fuse; see ``Fusion.forward``. There are no gates."""
         return text + torch.stack(list(modalities)).sum(dim=0)[:, None], None
+
+    def parts(self, text: Tensor, modalities: Sequence[Tensor], present: Sequence[Tensor]) -> Tensor:
+        """Return ``z_k``; see ``Fusion.parts``."""
+        return _side_by_side(text, modalities)
 
 
 class ConcatFusion(Fusion):
@@ -152,6 +180,17 @@ class ConcatFusion(Fusion):
         )
         per_example = F.linear(torch.cat(list(modalities), dim=-1), from_modalities, self.mix.bias)
         return F.linear(text, from_text) + per_example[:, None], None
+
+    def parts(self, text: Tensor, modalities: Sequence[Tensor], present: Sequence[Tensor]) -> Tensor:
+        """Return ``W_k z_k``, without the bias; see ``Fusion.parts``."""
+        weights = self.mix.weight.split(self.bottleneck_size, dim=1)
+        mixed = [F.linear(z, weight) for z, weight in zip((text, *modalities), weights, strict=True)]
+        return _side_by_side(mixed[0], mixed[1:])
+
+
+def _side_by_side(text: Tensor, modalities: Sequence[Tensor]) -> Tensor:
+    """Return text (B, L, p) and modalities (B, p) as one tensor (B, L, 1 + m, p)."""
+    return torch.stack([text, *(z[:, None].expand_as(text) for z in modalities)], dim=2)
 
 
 def _applies(present: Sequence[Tensor]) -> Tensor:

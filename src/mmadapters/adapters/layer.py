@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from mmadapters.adapters.adapter import MultimodalAdapter, SiteAdapter, is_watched
 from mmadapters.adapters.composition import build_fusion
 from mmadapters.adapters.config import MultimodalAdapterConfig
-from mmadapters.adapters.context import ForwardState, ModalityContext
+from mmadapters.adapters.context import CONTRIBUTIONS, ForwardState, ModalityContext
 from mmadapters.adapters.family import build_adapter
 from mmadapters.adapters.naming import member_key, name_of
 from mmadapters.adapters.shared import SharedModalities
@@ -210,7 +210,10 @@ class MultimodalAdapterLayer(MultimodalTunerLayer):
                 cast(SiteAdapter, member)(states, state.inputs.get(f"{adapter_name}.{name}", {}))[0]
                 for name, member in members.items()
             ]
-            update, gates = block(states, torch.stack(parts, dim=2))
+            stacked = torch.stack(parts, dim=2)
+            update, gates = block(states, stacked)
+            if state.output_gates == CONTRIBUTIONS:
+                gates = block.contributions(states, stacked)[..., None]
             gates = _at_members(gates, list(members), state.gate_names)
         else:
             inputs = state.inputs.get(adapter_name, {})
@@ -219,6 +222,8 @@ class MultimodalAdapterLayer(MultimodalTunerLayer):
                 update, gates = block(states, inputs, collecting)
             else:
                 update, gates = block.update(states, projected, inputs, collecting)
+            if state.output_gates == CONTRIBUTIONS:
+                gates = block.contributions(states, inputs)[..., None]
         if collecting and state.gates is not None and gates is not None:
             mask = _fitting(state.attention_mask, gates)
             state.gates.append(gates[:, : state.length] if state.output_gates == "full" else _mean_gates(gates, mask))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +15,12 @@ from torch import nn
 
 from mmadapters.adapters.adapter import MultimodalAdapter
 from mmadapters.adapters.all_sites import project_for_all_sites
+from mmadapters.adapters.call import batch_shape, checked_gate_request, device_of, text_arguments, with_gates
 from mmadapters.adapters.composition import ATTENTION, GATED
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.adapters.context import (
+    CONTRIBUTIONS,
     ForwardState,
-    GateRequest,
     ModalityContext,
     has_reentrant_checkpoints,
     keep_context_in_checkpoints,
@@ -57,7 +57,9 @@ class MultimodalAdapterModel(BaseTuner):
       without mask is present. The content of what is masked, NaN included, cannot change the output;
     - ``output_gates``: ``True`` adds ``gates`` (B, sites, 1 + m) to the output, each a mean over valid tokens and
       units, the text's gate first; ``"full"`` adds a tuple with one dictionary a site, from ``text`` and each modality
-      name to (B, L, p). The gate of a missing modality is 0.
+      name to (B, L, p). The gate of a missing modality is 0. Since a gate alone is no contribution,
+      ``"contributions"`` adds ``gates`` (B, sites, 1 + m) with the Euclidean norm of the part of the update that
+      comes from the text and from each modality, a mean over valid tokens; it works for fusions without gates, too.
     """
 
     prefix = "mmadapter_"
@@ -96,14 +98,25 @@ class MultimodalAdapterModel(BaseTuner):
     @property
     def site_layers(self) -> list[int]:
         """The layer of each entry of the active adapter's gates, in their order."""
+        return [site.layer for site in self.gate_sites]
+
+    @property
+    def gate_sites(self) -> list[Site]:
+        """The place of each entry of the active adapter's gates, in their order."""
         name = self.active_adapters[0]
         left_out = () if self.model.training else self._left_out(name)
-        return [layer for layer in self.site_maps[name].run_layers if layer not in left_out]
+        return [site for site in self.site_maps[name].run_sites if site.layer not in left_out]
 
     @property
     def gate_names(self) -> list[str]:
         """What the active adapter's gates are of, in their order; empty where its fusion has none."""
         return self.peft_config[self.active_adapters[0]].gate_names
+
+    @property
+    def contribution_names(self) -> list[str]:
+        """What the active adapter's contributions are of, in their order."""
+        config = self.peft_config[self.active_adapters[0]]
+        return config.gate_names or ["text", *config.modality_names]
 
     def set_leave_out(self, layers: Sequence[int], adapter_name: str | None = None) -> None:
         """Choose the layers whose adapters are skipped in evaluation mode; it is saved with the configuration.
@@ -217,16 +230,16 @@ class MultimodalAdapterModel(BaseTuner):
         self.context.state = None
         if self._shared.disable_adapters:
             return args, kwargs
-        text = _text_arguments(model, args, kwargs)
+        text = text_arguments(model, args, kwargs)
         state = ForwardState(
-            output_gates=_checked_gate_request(ours.get("output_gates", False)),
+            output_gates=checked_gate_request(ours.get("output_gates", False)),
             attention_mask=text.get("attention_mask"),
             prefix_states=self._checked_prefix(ours.get(STATES), text),
         )
         self._prepare(state, ours.get("modality_features"), ours.get("modality_mask"), text)
         if state.output_gates:
             self._check_gates_exist(state)
-            state.gate_names = self.gate_names
+            state.gate_names = self.contribution_names if state.output_gates == CONTRIBUTIONS else self.gate_names
         if model.training and torch.is_grad_enabled():
             keep_context_in_checkpoints(model, self.context, reentrant_accepted=not self._shares_parameters)
         self.context.state = state
@@ -242,8 +255,8 @@ class MultimodalAdapterModel(BaseTuner):
             return output
         if state.output_gates == "full":
             named = (dict(zip(state.gate_names, site.unbind(dim=2), strict=True)) for site in gates)
-            return _with_gates(output, tuple(named))
-        return _with_gates(output, torch.stack(gates, 1))
+            return with_gates(output, tuple(named))
+        return with_gates(output, torch.stack(gates, 1))
 
     def _checked_prefix(self, states: Any, text: Mapping[str, Any]) -> torch.Tensor | None:
         if states is not None and self.frozen_prefix is None:
@@ -251,7 +264,7 @@ class MultimodalAdapterModel(BaseTuner):
         return (
             None
             if states is None or self.frozen_prefix is None
-            else self.frozen_prefix.checked(states, _batch_shape(text))
+            else self.frozen_prefix.checked(states, batch_shape(text))
         )
 
     @property
@@ -265,11 +278,11 @@ class MultimodalAdapterModel(BaseTuner):
 
     def _prepare(self, state: ForwardState, features: Any, masks: Any, text: Mapping[str, Any]) -> None:
         """Fill in what the adapters of the batch read."""
-        batch_size, state.length = _batch_shape(text)
+        batch_size, state.length = batch_shape(text)
         mixed = self.context.adapter_names
         names = self.active_adapters
         if mixed is not None:
-            state.rows = rows_by_adapter(mixed, batch_size, _device(text))
+            state.rows = rows_by_adapter(mixed, batch_size, device_of(text))
             names = list(state.rows)
         configs = {name: self.peft_config[name] for name in names}
         check_names(list(dict.fromkeys(n for c in configs.values() for n in c.modality_names)), features, masks)
@@ -306,7 +319,7 @@ class MultimodalAdapterModel(BaseTuner):
         if len(active) != 1 or state.rows is not None:
             raise InputError(f"output_gates needs exactly one active adapter, active are {listed(active)}.")
         config = self.peft_config[active[0]]
-        if not config.gate_names:
+        if not config.gate_names and state.output_gates != CONTRIBUTIONS:
             raise InputError(
                 f"output_gates was set, but the adapter '{active[0]}' has fusion={config.fusion!r} and no gates. Leave "
                 "it out, or use an adapter whose fusion has gates, such as 'gmu'."
@@ -359,38 +372,3 @@ def _check_adapter_name(adapter_name: str, model: nn.Module, modules_to_save: Se
             "would mix up their weights. Choose another name, for example "
             f"'{adapter_name.replace('.', '_')}_adapter'."
         )
-
-
-def _checked_gate_request(value: Any) -> GateRequest:
-    if value is None:
-        return False
-    if value not in (False, True, "full"):
-        raise InputError(f"output_gates={value!r}. Accepted are False, True (means) and 'full' (every token and unit).")
-    return value
-
-
-def _text_arguments(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of the call by name, positional ones included."""
-    names = list(inspect.signature(model.forward).parameters)
-    return {**dict(zip(names, args, strict=False)), **kwargs}
-
-
-def _batch_shape(text: Mapping[str, Any]) -> tuple[int, int]:
-    for name in ("input_ids", "inputs_embeds"):
-        if text.get(name) is not None:
-            return int(text[name].shape[0]), int(text[name].shape[1])
-    raise InputError("The model was called without input_ids and without inputs_embeds. Pass one of them.")
-
-
-def _device(text: Mapping[str, Any]) -> torch.device:
-    return next(text[name].device for name in ("input_ids", "inputs_embeds") if text.get(name) is not None)
-
-
-def _with_gates(output: Any, gates: Any) -> Any:
-    """Return ``output`` with ``gates`` as a further entry."""
-    if isinstance(output, dict):
-        output["gates"] = gates
-        return output
-    if isinstance(output, tuple):
-        return (*output, gates)
-    return (output, gates)

@@ -99,10 +99,10 @@ class SiteMap:
         return {site.path: site for site in self.sites}
 
     @property
-    def run_layers(self) -> list[int]:
-        """The layer of each site in the order in which they run; with shared weights a layer comes several times."""
+    def run_sites(self) -> list[Site]:
+        """The sites in the order in which they run; where layers share their weights a site comes several times."""
         runs = (index * self.n_layers // self.n_passes for index in range(self.n_passes))
-        return [site.layer for layer in runs for site in self.sites if site.layer == layer]
+        return [site for layer in runs for site in self.sites if site.layer == layer]
 
     def members_at(self, site: Site) -> list[str]:
         """Return the members of an AdapterFusion that have an adapter at a site."""
