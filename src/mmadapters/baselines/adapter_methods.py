@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from peft import PeftModel
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.baselines.fine_tuning import best_epoch, predicted_logits
-from mmadapters.baselines.result import MethodResult, check_splits, count_parameters, scratch_folder
+from mmadapters.baselines.result import MethodResult, check_splits, count_parameters, label_names, scratch_folder
 from mmadapters.baselines.sections import ADAPTER, MULTIMODAL_ONLY, TRAINING, ConfiguredMethod
 from mmadapters.data.collator import MultimodalCollator
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
+from mmadapters.evaluation.explanation import explain
+from mmadapters.evaluation.explanation_summary import summarise_explanation
+from mmadapters.training.arguments import MultimodalTrainingArguments
 from mmadapters.training.fit import fit
 
 
@@ -74,7 +81,33 @@ class AdaptersMethod(ConfiguredMethod):
             seconds=fitted.seconds,
             log=fitted.log,
             settings={**best_epoch(fitted.log, arguments), **probe},
+            explanation=_explanation(fitted.model, preprocessor, data, collator, arguments) if modalities else None,
         )
+
+
+def _explanation(
+    model: PeftModel,
+    preprocessor: Preprocessor,
+    data: Mapping[str, MultimodalDataset],
+    collator: MultimodalCollator,
+    arguments: MultimodalTrainingArguments,
+) -> dict[str, Any] | None:
+    """Return what a trained model looked at in the test rows, or None without such."""
+    if "test" not in data:
+        return None
+    assert preprocessor.labels is not None
+    explanation = explain(
+        model,
+        data["test"],
+        collator,
+        str(preprocessor.labels.problem_type),
+        batch_size=arguments.per_device_eval_batch_size,
+        max_tokens_per_batch=arguments.max_tokens_per_batch,
+    )
+    targets = data["test"].labels
+    return summarise_explanation(
+        explanation, label_names(preprocessor), None if targets is None else np.asarray(targets)
+    )
 
 
 class AdaptersTextOnlyMethod(AdaptersMethod):

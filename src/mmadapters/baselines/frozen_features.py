@@ -101,8 +101,13 @@ def frozen_inputs(
         encoder = load_encoder(backbone).to(device)
         parameters = sum(parameter.numel() for parameter in encoder.parameters())
         collator = MultimodalCollator(preprocessor.tokenizer)
+        # Rows from which modalities were taken away have the texts of the whole ones.
+        states: dict[str, np.ndarray] = {}
         for split, rows in data.items():
-            raw[split][TEXT] = mean_states(encoder, rows, collator, batch_size), np.ones(len(rows), dtype=bool)
+            texts = rows.token_digest()
+            if texts not in states:
+                states[texts] = mean_states(encoder, rows, collator, batch_size)
+            raw[split][TEXT] = states[texts], np.ones(len(rows), dtype=bool)
     for split, rows in data.items():
         for modality in preprocessor.modalities:
             raw[split][modality.name] = row_vectors(rows, modality.name, modality.feature_dim)

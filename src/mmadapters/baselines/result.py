@@ -18,22 +18,21 @@ from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.errors import DataError, listed
 
-PREDICTED = ("validation", "test")
-"""The splits whose logits a method gives, as far as the data has them."""
-
 
 @dataclass(frozen=True)
 class MethodResult:
     """What one method gave in one run.
 
     Attributes:
-        logits: By split, ``validation`` and ``test``: (N, C), for regression (N,), in the order of the rows.
+        logits: By split, all but ``train``: (N, C), for regression (N,), in the order of the rows.
         trainable_parameters: Of linear models the number of coefficients and intercepts that were fitted.
         parameters: Of the whole model, frozen ones too.
         file_bytes: Of what has to be kept for the task: adapters and head, or the full model where all of it learns.
         seconds: Of the training, its evaluations included, and of reading texts with a frozen encoder.
         log: The Trainer's log, or one entry an epoch; empty where there are no epochs.
         settings: What was chosen on the validation rows.
+        explanation: What the model looked at in the test rows, as ``summarise_explanation`` tells it; None of methods
+            that cannot tell, and without test rows.
     """
 
     logits: dict[str, np.ndarray]
@@ -43,6 +42,7 @@ class MethodResult:
     seconds: float
     log: list[dict[str, Any]]
     settings: dict[str, Any]
+    explanation: dict[str, Any] | None = None
 
 
 class Method(Protocol):
@@ -63,11 +63,11 @@ class Method(Protocol):
         folder: Path,
         report: Callable[[str], None] | None = None,
     ) -> MethodResult:
-        """Train on ``train``, choose on ``validation``, predict ``validation`` and ``test``.
+        """Train on ``train``, choose on ``validation``, predict all splits but ``train``.
 
         Args:
             preprocessor: Made the data.
-            data: ``train``, ``validation`` and, to predict only, ``test``, with the modalities that are to be read.
+            data: ``train``, ``validation`` and, to predict only, any others, with the modalities that are to be read.
             seed: Of initialisation and order.
             folder: For files of this run alone; nothing large is left in it.
             report: Called with a line for a person.
@@ -105,8 +105,8 @@ def label_names(preprocessor: Preprocessor) -> list[str]:
 
 
 def predicted_splits(data: Mapping[str, MultimodalDataset]) -> list[str]:
-    """Return the splits to predict that the data has."""
-    return [split for split in PREDICTED if split in data]
+    """Return the splits that are predicted: all but ``train``."""
+    return [split for split in data if split != "train"]
 
 
 def as_rows(logits: np.ndarray, problem_type: str) -> np.ndarray:

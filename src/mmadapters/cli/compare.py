@@ -184,6 +184,7 @@ def planned_jobs(
             run=str(output / RESOLVED_CONFIG),
             rows_folder=str(rows_folder),
             rows=None if rows is None else str(rows),
+            missing_in_training=by_name[run.contender].missing_in_training,
         )
         for run in experiment.runs
     }

@@ -22,12 +22,20 @@ class MethodEntry:
         label: What tables call it; its name where absent.
         options: Its own options, which win over the run's sections.
         subsets: The modalities that it reads, where they are not those of the whole comparison.
+        missing_in_training: Probability with which each training and validation row lacks each modality.
     """
 
     name: str
     label: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     subsets: Any = None
+    missing_in_training: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.missing_in_training < 1.0:
+            raise ConfigurationError(
+                f"missing_in_training is {self.missing_in_training!r}. Give a probability of at least 0 and below 1."
+            )
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,10 @@ class CompareConfig:
         seeds: Every method runs once with each.
         reference: Label of the method that the others are compared with; the first one where absent.
         resamples: Draws of the bootstrap.
+        missing_rates: Rates at which modalities of the test rows go missing, each alone and all at once; every model
+            with modalities is then scored on these rows as well.
+        missing_subsets: Whether these models are scored on test rows with every subset of their modalities.
+        missing_seed: Of the draw of what is missing.
     """
 
     methods: list[Any] = field(
@@ -49,6 +61,11 @@ class CompareConfig:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "one run of each method a seed"})
     reference: str | None = field(default=None, metadata={"help": "what the others are compared with"})
     resamples: int = field(default=2000, metadata={"help": "draws of the bootstrap"})
+    missing_rates: list[float] = field(
+        default_factory=list, metadata={"help": "rates at which modalities of the test rows go missing"}
+    )
+    missing_subsets: bool = field(default=False, metadata={"help": "score on every subset of the modalities, too"})
+    missing_seed: int = field(default=0, metadata={"help": "of the draw of what is missing"})
 
     def __post_init__(self) -> None:
         method_entries(self.methods)
@@ -57,6 +74,13 @@ class CompareConfig:
         twice = [seed for seed in dict.fromkeys(self.seeds) if self.seeds.count(seed) > 1]
         if twice or min(self.seeds) < 0:
             raise ConfigurationError(f"seeds is {self.seeds}. Give every seed once, as a whole number of at least 0.")
+        if any(not 0.0 <= rate < 1.0 for rate in self.missing_rates):
+            raise ConfigurationError(
+                f"missing_rates is {self.missing_rates}. Give probabilities of at least 0 and below 1, such as "
+                "[0.1, 0.3, 0.5, 0.7, 0.9]."
+            )
+        if self.missing_seed < 0:
+            raise ConfigurationError(f"missing_seed is {self.missing_seed}. Give a whole number of at least 0.")
         if self.resamples < 100:
             raise ConfigurationError(
                 f"resamples is {self.resamples}, which is too few for an interval of 95 %. Give at least 100."

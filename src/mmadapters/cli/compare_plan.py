@@ -136,6 +136,11 @@ def plan_runs(
                 "modalities": list(contender.modalities),
                 "seed": seed,
             }
+            if contender.modalities:
+                own |= {
+                    "missing_in_training": entry.missing_in_training,
+                    "missing": [config.missing_rates, config.missing_subsets, config.missing_seed],
+                }
             digest = digest_of({**common, **own})
             runs.append(PlannedRun(contender.name, seed, f"{contender_folder(contender)}/seed-{seed}", digest))
     return runs

@@ -15,11 +15,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mmadapters.cli.compare_config import CompareConfig
 from mmadapters.errors import MMAdaptersError
 
 if TYPE_CHECKING:
     from mmadapters.data.dataset import MultimodalDataset
     from mmadapters.data.preprocessor import Preprocessor
+    from mmadapters.evaluation.ablation import Variant
 
 EXIT_FAILED = 1
 EXIT_PARENT_GONE = 3
@@ -41,6 +43,7 @@ class Job:
         run: The comparison's file of settings.
         rows_folder: Relative paths of row files start here.
         rows: File with the rows as the comparison prepared them; None to read and prepare them again.
+        missing_in_training: Probability with which each training and validation row lacks each modality.
     """
 
     contender: str
@@ -53,6 +56,7 @@ class Job:
     run: str
     rows_folder: str
     rows: str | None
+    missing_in_training: float = 0.0
 
 
 def do(job: Job) -> None:
@@ -61,11 +65,14 @@ def do(job: Job) -> None:
     Args:
         job: What to do.
     """
+    import numpy as np
+
     from mmadapters.baselines.method import build_method
     from mmadapters.cli.console import prepare_libraries, step
     from mmadapters.cli.run_config import RunConfig
     from mmadapters.cli.settings import load_settings
-    from mmadapters.evaluation.comparison import RunOutcome
+    from mmadapters.evaluation.ablation import variant_metrics, varied
+    from mmadapters.evaluation.comparison import SPLITS, RunOutcome
     from mmadapters.evaluation.run_files import write_outcome
     from mmadapters.training.fit import ModelSettings
 
@@ -76,15 +83,17 @@ def do(job: Job) -> None:
         job.method, ModelSettings(**asdict(settings.model)), settings.adapter, settings.training, job.options
     )
     folder = Path(job.folder)
-    result = method.run(
-        preprocessor.restricted_to(job.modalities),
-        {split: rows.restricted_to(job.modalities) for split, rows in data.items()},
-        seed=job.seed,
-        folder=folder,
-        report=step,
-    )
+    compare = settings.compare or CompareConfig()
+    data = {split: rows.restricted_to(job.modalities) for split, rows in data.items()}
+    for split in ("train", "validation"):
+        data[split] = thinned(data[split], split, job.missing_in_training, compare.missing_seed)
+    variants = test_variants(compare, job.modalities)
+    with_variants = {variant.key: varied(data["test"], variant, compare.missing_seed) for variant in variants}
+    restricted = preprocessor.restricted_to(job.modalities)
+    result = method.run(restricted, {**data, **with_variants}, seed=job.seed, folder=folder, report=step)
+    kind, labels = task_of(restricted)
     outcome = RunOutcome(
-        logits=result.logits,
+        logits={split: result.logits[split] for split in SPLITS},
         trainable_parameters=result.trainable_parameters,
         parameters=result.parameters,
         file_bytes=result.file_bytes,
@@ -94,9 +103,54 @@ def do(job: Job) -> None:
         log=result.log,
         settings=result.settings,
         versions=versions(),
+        variants=variant_metrics(variants, result.logits, kind, np.asarray(data["test"].labels), labels),
+        explanation=result.explanation,
     )
     about = {"contender": job.contender, "method": job.method, "modalities": job.modalities, "seed": job.seed}
     write_outcome(folder, job.digest, outcome, **about, options=job.options)
+
+
+def test_variants(compare: CompareConfig, modalities: list[str]) -> list[Variant]:
+    """Return the variants of the test rows that a model is scored on beside the rows themselves.
+
+    Args:
+        compare: What is compared.
+        modalities: That the model reads.
+    """
+    from mmadapters.evaluation.ablation import rate_variants, subset_variants
+
+    if not modalities:
+        return []
+    subsets = subset_variants(modalities) if compare.missing_subsets else []
+    return [*subsets, *rate_variants(modalities, compare.missing_rates)]
+
+
+def thinned(rows: MultimodalDataset, split: str, rate: float, seed: int) -> MultimodalDataset:
+    """Return rows of which each lacks each modality with a probability.
+
+    Args:
+        rows: Of a split.
+        split: Its name.
+        rate: The probability.
+        seed: Of the draw.
+    """
+    from mmadapters.data.missing import draw_missing, without
+
+    if not rate:
+        return rows
+    return without(rows, draw_missing(len(rows), [each.name for each in rows.modalities], rate, seed, split))
+
+
+def task_of(preprocessor: Preprocessor) -> tuple[str, list[str]]:
+    """Return problem type and label names.
+
+    Args:
+        preprocessor: With labels.
+    """
+    from mmadapters.baselines.result import label_names
+
+    assert preprocessor.labels is not None
+    return str(preprocessor.labels.problem_type), label_names(preprocessor)
 
 
 def prepare(settings: Any, rows_folder: Path) -> tuple[Preprocessor, dict[str, MultimodalDataset], Any]:

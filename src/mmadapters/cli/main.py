@@ -9,7 +9,20 @@ import typer
 from typer.core import TyperGroup
 
 from mmadapters import __version__
-from mmadapters.cli import compare, data, demo, evaluate, extract, import_pickles, info, predict, search, store, train
+from mmadapters.cli import (
+    compare,
+    data,
+    demo,
+    evaluate,
+    explain,
+    extract,
+    import_pickles,
+    info,
+    predict,
+    search,
+    store,
+    train,
+)
 from mmadapters.errors import MMAdaptersError, TrainingInterrupted
 
 EXIT_ERROR = 2
@@ -49,6 +62,7 @@ app.command("search")(search.search)
 app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("explain")(explain.explain)
 app.command("info")(info.info)
 app.command("demo")(demo.demo)
 

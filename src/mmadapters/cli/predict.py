@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mmadapters.cli.store_option import Stores, with_chosen_stores
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from mmadapters.artefact import Artefact
@@ -60,22 +61,31 @@ def prediction_frame(artefact: Artefact, frame: pd.DataFrame, predictions: Predi
         frame: The rows that were predicted; the schema's id column is kept.
         predictions: What the model said of them.
     """
-    import numpy as np
     import pandas as pd
 
     id_column = artefact.preprocessor.schema.id
     known = id_column is not None and id_column in frame.columns
     table = pd.DataFrame({id_column: frame[id_column]} if known else {"row": range(len(frame))})
-    label = "prediction"
-    if artefact.problem_type == "regression":
-        table[label] = predictions.scores
-        return table
-    names = artefact.labels
-    if artefact.problem_type == "single_label_classification":
-        table[label] = [names[index] for index in predictions.scores.argmax(axis=1)]
-    else:
-        chosen = predictions.scores >= np.array(artefact.decision_thresholds)
-        table[label] = ["|".join(name for name, yes in zip(names, row, strict=True) if yes) for row in chosen]
-    for index, name in enumerate(names):
-        table[f"probability_{name}"] = predictions.scores[:, index]
+    table["prediction"] = decided(artefact, predictions.scores)
+    if artefact.problem_type != "regression":
+        for index, name in enumerate(artefact.labels):
+            table[f"probability_{name}"] = predictions.scores[:, index]
     return table
+
+
+def decided(artefact: Artefact, scores: np.ndarray) -> list[Any]:
+    """Return what is predicted for each row: a label, labels with ``|`` between, or a value.
+
+    Args:
+        artefact: The model.
+        scores: Probabilities (N, C), or values (N,).
+    """
+    import numpy as np
+
+    names = artefact.labels
+    if artefact.problem_type == "regression":
+        return [float(value) for value in scores]
+    if artefact.problem_type == "single_label_classification":
+        return [names[index] for index in scores.argmax(axis=1)]
+    chosen = scores >= np.array(artefact.decision_thresholds)
+    return ["|".join(name for name, yes in zip(names, row, strict=True) if yes) for row in chosen]

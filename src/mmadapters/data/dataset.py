@@ -218,7 +218,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         """
         kept = set(names)
         for name in sorted(kept):
-            self._column(name)
+            self.column(name)
         restricted = copy.copy(self)
         restricted._columns = {name: column for name, column in self._columns.items() if name in kept}
         return restricted
@@ -275,7 +275,7 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         Raises:
             DataError: If no modality has the name.
         """
-        return self._column(name).present
+        return self.column(name).present
 
     def features(self, name: str, row: int) -> np.ndarray | None:
         """Return one row's features of a modality, float32 (D,) or (T, D), or None where it is missing.
@@ -287,9 +287,17 @@ class MultimodalDataset(Dataset[dict[str, Any]]):
         Raises:
             DataError: If no modality has the name, or the row's features cannot be read.
         """
-        return self._column(name)[row]
+        return self.column(name)[row]
 
-    def _column(self, name: str) -> ModalityColumn:
+    def column(self, name: str) -> ModalityColumn:
+        """Return a modality's column.
+
+        Args:
+            name: Of the modality.
+
+        Raises:
+            DataError: If no modality has the name.
+        """
         if name not in self._columns:
             raise DataError(
                 f"The data set has no modality '{name}'. Its modalities are {listed(self._columns)}."

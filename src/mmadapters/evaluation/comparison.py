@@ -81,6 +81,8 @@ class RunOutcome:
         log: Of the training.
         settings: What was chosen on the validation rows.
         versions: Of the libraries.
+        variants: What it reached on the test rows with something missing; see ``ablation.variant_metrics``.
+        explanation: What it looked at in the test rows; see ``explanation_summary``.
     """
 
     logits: dict[str, np.ndarray]
@@ -93,6 +95,8 @@ class RunOutcome:
     log: list[dict[str, Any]] = field(default_factory=list)
     settings: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    variants: list[dict[str, Any]] = field(default_factory=list)
+    explanation: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,12 @@ def compare_runs(
     for contender in contenders:
         entry: dict[str, Any] = {**asdict(contender), "modalities": list(contender.modalities), "seeds": []}
         if contender.name in scored:
+            of_seeds = [outcomes[contender.name][seed] for seed in scored[contender.name]]
             entry |= _summary(task, outcomes[contender.name], scored[contender.name])
+            entry |= {
+                "variants": _variants(task, contender, entry["metrics"]["test"], of_seeds),
+                "explanation": mean_of([run.explanation for run in of_seeds]),
+            }
             if chosen in drawn and contender.name != chosen:
                 found = draws.intervals(drawn[contender.name], drawn[chosen])
                 entry["differences"] = {name: asdict(interval) for name, interval in found.items()}
@@ -211,6 +220,46 @@ def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
         "n": len(known),
         "values": list(values),
     }
+
+
+def mean_of(values: Sequence[Any]) -> Any:
+    """Return several nests of plain values as one: numbers averaged, None left out, what is the same kept.
+
+    Args:
+        values: Of one form.
+    """
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    first = known[0]
+    if all(value == first for value in known):
+        return first
+    if isinstance(first, Mapping):
+        return {name: mean_of([value.get(name) for value in known]) for name in first}
+    if isinstance(first, list):
+        return [mean_of(parts) for parts in zip(*known, strict=True)]
+    return statistics.fmean(known)
+
+
+def _variants(
+    task: Task, contender: Contender, whole: Mapping[str, Any], runs: Sequence[RunOutcome]
+) -> list[dict[str, Any]]:
+    """Return main metrics over seeds on the whole test rows and on those with something missing; nothing without."""
+    mains = BOOTSTRAPPED[task.problem_type]
+    if not any(run.variants for run in runs):
+        return []
+    found: list[dict[str, Any]] = [
+        {
+            "kept": list(contender.modalities),
+            "lost": [],
+            "rate": 0.0,
+            "metrics": {name: whole[name] for name in mains if name in whole},
+        }
+    ]
+    for same in zip(*(run.variants for run in runs), strict=True):
+        metrics = {name: over_seeds([each["metrics"].get(name) for each in same]) for name in mains}
+        found.append({**{name: same[0][name] for name in ("kept", "lost", "rate")}, "metrics": metrics})
+    return found
 
 
 def _score(task: Task, outcome: RunOutcome) -> _Scored:

@@ -28,7 +28,7 @@ class Predictions:
     Attributes:
         scores: Probabilities (N, C), or for a regression values (N,).
         logits: (N, C), float32.
-        gates: (N, sites, 1 + m), the text's gate first, or None. A missing modality's gate is 0.
+        gates: (N, sites, 1 + m), the text's gate or contribution first, or None. A missing modality's is 0.
     """
 
     scores: np.ndarray
@@ -44,7 +44,7 @@ def predict(
     *,
     batch_size: int = 64,
     max_tokens_per_batch: int | None = None,
-    output_gates: bool = False,
+    output_gates: bool | str = False,
     progress: bool = False,
 ) -> Predictions:
     """Run the model over all rows in evaluation mode, and return what it says of them in their order.
@@ -59,7 +59,8 @@ def predict(
         problem_type: How logits become scores.
         batch_size: Examples a batch. The same batches give the same numbers, bit for bit.
         max_tokens_per_batch: Most tokens of a batch, padding included; it takes the place of ``batch_size``.
-        output_gates: Whether to collect the gates' means.
+        output_gates: Whether to collect the gates' means, or ``"contributions"`` to the adapters' updates in their
+            place.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -72,7 +73,7 @@ def predict(
     lengths = padded_lengths(dataset.lengths, getattr(collator, "pad_to_multiple_of", None))
     batches = inference_batches(lengths, batch_size, max_tokens_per_batch)
     loader = DataLoader(dataset, batch_sampler=[rows.tolist() for rows in batches], collate_fn=collator)
-    options = {"output_gates": True} if output_gates else {}
+    options = {"output_gates": output_gates} if output_gates else {}
     logits, gates = [], []
     was_training = model.training
     model.eval()

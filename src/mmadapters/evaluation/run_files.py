@@ -141,7 +141,7 @@ def read_outcome(folder: Path, digest: str) -> RunOutcome | None:
         if content["digest"] != digest:
             return None
         names = [entry.name for entry in fields(RunOutcome) if entry.name != "logits"]
-        return RunOutcome(_read_arrays(folder / LOGITS_FILE), **{name: content[name] for name in names})
+        return RunOutcome(_read_arrays(folder / LOGITS_FILE), **{n: content[n] for n in names if n in content})
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
 

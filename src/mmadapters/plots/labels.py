@@ -9,7 +9,7 @@ import numpy as np
 
 from mmadapters.evaluation.names import metric_title
 from mmadapters.plots.picture import Picture
-from mmadapters.plots.style import finished, looks, named_rows, new_figure, picture_of, short, style
+from mmadapters.plots.style import finished, label_and_count, looks, named_rows, new_figure, picture_of, short, style
 
 MOST_LABELS = 30
 NAMED_IN_CELLS = 12
@@ -49,7 +49,7 @@ def draw_labels(comparison: Mapping[str, Any]) -> Picture | None:
             axes.set_xlim(-0.02, 1.02)
             for y in range(1, len(order), 2):
                 axes.axhspan(y - 0.5, y + 0.5, color="#F3F3F3", zorder=0)
-        named_rows(panels[0], [f"{_cut(comparison['labels'][label])} ({counts[label]:,})" for label in order], 44)
+        named_rows(panels[0], [label_and_count(comparison["labels"][label], counts[label]) for label in order], 44)
         handles, names = panels[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=3)
         cut = f" The {MOST_LABELS} most frequent of {len(counts)} labels." if len(counts) > MOST_LABELS else ""
@@ -96,7 +96,3 @@ def draw_errors(comparison: Mapping[str, Any]) -> Picture | None:
             "Errors in common",
             "Of the decisions on test rows that at least one of the two gets wrong, the share that both get wrong.",
         )
-
-
-def _cut(label: str) -> str:
-    return label if len(label) <= 32 else f"{label[:31]}…"

@@ -43,18 +43,24 @@ def style(name: str) -> Iterator[None]:
         yield
 
 
-def new_figure(width: float, height: float, panels: int = 1, **kwargs: Any) -> tuple[Figure, list[Axes]]:
+def new_figure(
+    width: float, height: float, panels: int = 1, lines: int = 1, **kwargs: Any
+) -> tuple[Figure, list[Axes]]:
     """Return a figure with panels side by side.
 
     Args:
         width: In inches.
         height: In inches.
-        panels: How many.
+        panels: How many in a line.
+        lines: How many lines of them.
         kwargs: Of ``Figure.subplots``.
+
+    Returns:
+        The figure, and its panels line by line.
     """
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False, **kwargs)
-    return figure, list(axes[0])
+    axes = figure.subplots(lines, panels, squeeze=False, **kwargs)
+    return figure, list(axes.ravel())
 
 
 def picture_of(figure: Figure, name: str, title: str, caption: str) -> Picture:
@@ -93,6 +99,16 @@ def short(name: str, width: int = MAX_NAME) -> str:
     """
     shown = name if len(name) <= width else f"{name[: width - 1]}…"
     return shown.replace("$", r"\$")
+
+
+def label_and_count(label: str, count: int) -> str:
+    """Return a label that fits beside an axis, and its number of rows.
+
+    Args:
+        label: The label.
+        count: Rows that have it.
+    """
+    return f"{label if len(label) <= 32 else f'{label[:31]}…'} ({count:,})"
 
 
 def named_rows(axes: Axes, names: Sequence[str], width: int = MAX_NAME) -> None:

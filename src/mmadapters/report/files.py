@@ -12,7 +12,8 @@ from mmadapters.files import write_json_atomically, write_text_atomically
 from mmadapters.plots.picture import Picture
 from mmadapters.report.html import html_report
 from mmadapters.report.markdown import markdown_report
-from mmadapters.report.tables import Comparison, finished, labels_by_frequency
+from mmadapters.report.sections import sections
+from mmadapters.report.tables import Comparison, finished, footer, labels_by_frequency
 
 JSON_FILE = "comparison.json"
 MARKDOWN_FILE = "comparison.md"
@@ -33,6 +34,22 @@ def write_comparison(folder: Path, comparison: Comparison, pictures: Sequence[Pi
     """
     title = title or f"Comparison: {folder.resolve().name}"
     write_json_atomically(folder / JSON_FILE, comparison)
+    write_figures(folder, pictures)
+    parts, notes = sections(comparison, pictures), footer(comparison)
+    write_text_atomically(folder / MARKDOWN_FILE, markdown_report(title, parts, notes, FIGURES))
+    write_text_atomically(folder / CSV_FILE, comparison_csv(comparison))
+    if comparison["labels"]:
+        write_text_atomically(folder / LABELS_FILE, labels_csv(comparison))
+    write_text_atomically(folder / HTML_FILE, html_report(title, parts, notes))
+
+
+def write_figures(folder: Path, pictures: Sequence[Picture]) -> None:
+    """Write pictures to ``figures/`` and take away those of an earlier report.
+
+    Args:
+        folder: Of the report.
+        pictures: All of it.
+    """
     figures = folder / FIGURES
     for picture in pictures:
         write_text_atomically(figures / f"{picture.name}.svg", picture.svg)
@@ -41,11 +58,6 @@ def write_comparison(folder: Path, comparison: Comparison, pictures: Sequence[Pi
         for stale in figures.glob("*.svg"):
             if stale.name not in named:
                 stale.unlink()
-    write_text_atomically(folder / MARKDOWN_FILE, markdown_report(comparison, pictures, title, FIGURES))
-    write_text_atomically(folder / CSV_FILE, comparison_csv(comparison))
-    if comparison["labels"]:
-        write_text_atomically(folder / LABELS_FILE, labels_csv(comparison))
-    write_text_atomically(folder / HTML_FILE, html_report(comparison, pictures, title))
 
 
 def comparison_csv(comparison: Comparison) -> str:

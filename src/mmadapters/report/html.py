@@ -1,4 +1,4 @@
-"""A comparison as one HTML file that needs nothing else: no network, no script, pictures inside."""
+"""A report as one HTML file that needs nothing else: no network, no script, pictures inside."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 
 from mmadapters.plots.picture import Picture
-from mmadapters.report.sections import Section, sections
-from mmadapters.report.tables import Comparison, Table, footer
+from mmadapters.report.sections import Section
+from mmadapters.report.tables import Table
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -34,18 +34,17 @@ figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; }
 """.strip()
 
 
-def html_report(comparison: Comparison, pictures: Sequence[Picture], title: str) -> str:
-    """Return the report.
+def html_report(title: str, parts: Sequence[Section], notes: Sequence[str]) -> str:
+    """Return a report.
 
     Args:
-        comparison: The comparison.
-        pictures: In the order of the report.
         title: The heading.
+        parts: In their order.
+        notes: What a reader has to know, one sentence or more each.
     """
-    parts = sections(comparison, pictures)
     links = "".join(f'<a href="#part-{index}">{escape(part.title)}</a>' for index, part in enumerate(parts))
     body = "\n".join(_section(index, part) for index, part in enumerate(parts))
-    notes = "\n".join(f"<li>{escape(line)}</li>" for line in footer(comparison))
+    items = "\n".join(f"<li>{escape(line)}</li>" for line in notes)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -64,7 +63,7 @@ def html_report(comparison: Comparison, pictures: Sequence[Picture], title: str)
 <section id="notes">
 <h2>What to know of these figures</h2>
 <ul>
-{notes}
+{items}
 </ul>
 </section>
 </body>

@@ -1,33 +1,32 @@
-"""A comparison as Markdown, with pictures in files beside it."""
+"""A report as Markdown, with pictures in files beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mmadapters.plots.picture import Picture
-from mmadapters.report.sections import sections
-from mmadapters.report.tables import Comparison, Table, footer
+from mmadapters.report.sections import Section
+from mmadapters.report.tables import Table
 
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\|*_`<>[]#"})
 
 
-def markdown_report(comparison: Comparison, pictures: Sequence[Picture], title: str, figures: str) -> str:
-    """Return the report.
+def markdown_report(title: str, parts: Sequence[Section], notes: Sequence[str], figures: str) -> str:
+    """Return a report.
 
     Args:
-        comparison: The comparison.
-        pictures: In the order of the report.
         title: The heading.
+        parts: In their order.
+        notes: What a reader has to know, one sentence or more each.
         figures: Folder of the pictures, relative to the report's.
     """
     lines = [f"# {escaped(title)}", ""]
-    for section in sections(comparison, pictures):
+    for section in parts:
         lines += [f"## {section.title}", ""]
         for table in section.tables:
             lines += [markdown_table(table), ""]
         for picture in section.pictures:
             lines += [f"![{escaped(picture.caption)}]({figures}/{picture.name}.svg)", "", escaped(picture.caption), ""]
-    lines += ["## What to know of these figures", "", *(f"- {escaped(line)}" for line in footer(comparison))]
+    lines += ["## What to know of these figures", "", *(f"- {escaped(line)}" for line in notes)]
     return "\n".join(lines) + "\n"
 
 

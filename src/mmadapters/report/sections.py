@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from mmadapters.plots.picture import Picture
+from mmadapters.report.explanation_tables import (
+    faithfulness_table,
+    labels_table,
+    leave_one_out_table,
+    missing_table,
+    sites_table,
+    subsets_table,
+)
 from mmadapters.report.tables import (
     Comparison,
     Table,
     chosen_table,
     differences_table,
     diversity_table,
+    finished,
     label_table,
     metric_tables,
     missed_table,
@@ -55,6 +65,8 @@ def sections(comparison: Comparison, pictures: Sequence[Picture]) -> list[Sectio
         ("Precision and recall", [], ("precision-recall",)),
         ("Model against model", [diversity_table(comparison)], ("errors",)),
         ("What all methods miss", [missed_table(comparison)], ()),
+        ("What the models looked at", _looked_at(comparison), ("left-out", "shares", "label-shares")),
+        ("Missing modalities", _missing(comparison), ("missing",)),
         ("Training", [chosen_table(comparison)], ("losses", "validation")),
     ]
     named = {name for _, _, names in plan for name in names}
@@ -67,6 +79,43 @@ def sections(comparison: Comparison, pictures: Sequence[Picture]) -> list[Sectio
         if filled or own:
             found.append(Section(title, filled, own))
     return found
+
+
+def explained(comparison: Comparison) -> dict[str, Any]:
+    """Return what each contender looked at, by its name, as far as that is known.
+
+    Args:
+        comparison: The comparison.
+    """
+    return {each["name"]: each["explanation"] for each in finished(comparison) if each.get("explanation")}
+
+
+def with_missing(comparison: Comparison) -> dict[str, Any]:
+    """Return what each contender reached with something missing, by its name, as far as that was tried.
+
+    Args:
+        comparison: The comparison.
+    """
+    return {each["name"]: each["variants"] for each in finished(comparison) if each.get("variants")}
+
+
+def _looked_at(comparison: Comparison) -> list[Table | None]:
+    summaries = explained(comparison)
+    one = list(summaries.items())[:1]
+    return [
+        *(leave_one_out_table(each, name) for name, each in summaries.items()),
+        faithfulness_table(summaries),
+        *(sites_table(each, name) for name, each in one),
+        *(labels_table(each, name) for name, each in one),
+    ]
+
+
+def _missing(comparison: Comparison) -> list[Table | None]:
+    variants = with_missing(comparison)
+    tables: list[Table | None] = []
+    for metric in comparison["main_metrics"]:
+        tables += [missing_table(variants, metric), subsets_table(variants, metric)]
+    return tables
 
 
 def _cut(table: Table | None) -> Table | None:
