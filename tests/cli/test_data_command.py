@@ -13,6 +13,7 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from typer.testing import CliRunner, Result
 
 from emoji_files import LABEL_COUNTS, N_ROWS, package_files, png, write_archive
@@ -72,11 +73,32 @@ def test_emoji_are_written_and_counted(archive: Path, tmp_path: Path) -> None:
 
 def test_a_used_folder_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    for verb in ("emoji", "movies"):
+    for verb in ("emoji", "movies", "trailers"):
         result = command("data", verb, "-o", tmp_path)
         assert isinstance(result.exception, ConfigurationError)
         assert "Name a new folder" in str(result.exception)
         assert result.output == ""
+
+
+def test_trailers_are_written_with_what_reads_them(tmp_path: Path) -> None:
+    result = command("data", "trailers", "-o", tmp_path / "trailers", "--rows", 20, "--seed", 3)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"rows +│ +12 │ +3 │ +5 │ +20 ", result.stdout)
+    folder = tmp_path / "trailers"
+    run = yaml.safe_load((folder / "train.yaml").read_text())
+    rows = {name: pd.read_csv(folder / f"{name}.csv") for name in ("rows", "train", "validation", "test")}
+    ids = [id for name in ("train", "validation", "test") for id in rows[name]["id"]]
+    assert sorted(ids) == rows["rows"]["id"].tolist()
+    columns = [*run["modalities"]["table"]["numeric"], *run["modalities"]["table"]["categorical"]]
+    assert {run["data"]["text"], run["data"]["label"], *columns} <= set(rows["train"])
+    assert run["seed"] == 3
+    extract = yaml.safe_load((folder / "extract.yaml").read_text())
+    named = {entry["column"] for entry in extract["modalities"].values()}
+    paths = [path for column in named for path in rows["rows"][column].dropna()]
+    assert paths
+    assert all((folder / path).is_file() for path in paths)
+    stored = {name for name, entry in run["modalities"].items() if "store" in entry}
+    assert stored == set(extract["modalities"])
 
 
 def test_a_package_that_is_none_leaves_no_folder(tmp_path: Path) -> None:

@@ -63,6 +63,22 @@ def movies(output: Folder, seed: Seed = 0) -> None:
     print_prepared("Movies", prepare_movies(output, seed))
 
 
+@app.command("trailers")
+def trailers(
+    output: Folder,
+    rows: Annotated[int, typer.Option(min=20, help="How many.")] = 240,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn, and of the split.")] = 0,
+) -> None:
+    """Write SYNTHETIC miniature trailers: plot, poster, video with sound and a table; labels are genres."""
+    from mmadapters.cli.console import step
+    from mmadapters.data.sources.prepared import check_new_folder
+    from mmadapters.data.sources.prepared_trailers import prepare_trailers
+
+    check_new_folder(output)
+    step(f"Trailers: {rows} miniatures, drawn by a program")
+    print_prepared("Trailers", prepare_trailers(output, seed, rows))
+
+
 @app.command("check")
 def check(
     file: Annotated[Path, typer.Argument(help="The rows: .csv, .tsv, .jsonl, .json or .parquet.")],
