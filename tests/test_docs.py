@@ -231,7 +231,14 @@ def test_the_prefix_cache_as_documented(movies: Path, tiny_backbone: Path, capsy
     said = " ".join(capsys.readouterr().err.split())
     assert "Prefix cache: hidden states before layer 1 as float32, train 0.0 MB, validation 0.0 MB" in said
     assert yaml.safe_load(Path("runs/last-layers/config.resolved.yaml").read_text())["prefix_cache"]["limit_gb"] == 4
-    assert len(list(Path("runs/prefix-cache").iterdir())) == 2
+    assert len(list(Path("runs/prefix-cache").iterdir())) == 3
+    without = [*tiny, "prefix_cache.enabled=false", "output_dir=runs/whole"]
+    run_command("mmadapters train last-layers.yaml", *[part for change in without for part in ("--set", change)])
+    cached, whole = (
+        json.loads(Path(f"runs/{name}/metrics.json").read_text())["splits"]["test"]["metrics"]
+        for name in ("last-layers", "whole")
+    )
+    assert cached == pytest.approx(whole, abs=1e-3)
 
 
 def test_searching_as_documented(movies: Path, tiny_backbone: Path, capsys) -> None:

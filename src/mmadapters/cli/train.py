@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,10 +13,10 @@ import typer
 
 from mmadapters.cli.rows import prepare_rows
 from mmadapters.cli.settings import load_settings, to_yaml
+from mmadapters.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from mmadapters.artefact import Artefact
     from mmadapters.cli.run_config import RunConfig
     from mmadapters.data.dataset import MultimodalDataset
     from mmadapters.data.preprocessor import Preprocessor
@@ -170,11 +172,11 @@ def train_on_rows(
         max_tokens_per_batch=arguments.max_tokens_per_batch,
     )
     reports: dict[str, MetricsReport] = {}
-    for split in ("validation", "test"):
-        if split in data:
+    with prefixed_rows(settings, artefact, data) as held_out:
+        for split, rows in held_out.items():
             predictions = predict(
                 fitted.model,
-                data[split],
+                rows,
                 artefact.collator,
                 artefact.problem_type,
                 batch_size=artefact.batch_size,
@@ -211,3 +213,37 @@ def train_on_rows(
     )
     write_text_atomically(output / RESOLVED_CONFIG, to_yaml(settings))
     return reports
+
+
+@contextmanager
+def prefixed_rows(
+    settings: RunConfig, artefact: Artefact, data: Mapping[str, MultimodalDataset]
+) -> Iterator[dict[str, MultimodalDataset]]:
+    """Yield the validation and test rows of a run, with the prefix cache's states where the run has an exact cache.
+
+    Where the cache cannot hold them they are predicted without it: a training is not lost for that.
+
+    Args:
+        settings: The run.
+        artefact: The trained model, which starts at its first layer with an adapter meanwhile.
+        data: The rows by split.
+    """
+    from functools import partial
+
+    from mmadapters.backbones import load_encoder
+    from mmadapters.cli.console import step
+    from mmadapters.cli.options import prefix_cache_options
+    from mmadapters.training.prefix_cache import cached_prefix
+
+    rows = {split: data[split] for split in ("validation", "test") if split in data}
+    options = prefix_cache_options(settings.prefix_cache)
+    with ExitStack() as stack:
+        # Rounded states would measure another model than the one that is saved.
+        if options is not None and options.dtype == "float32" and rows:
+            reload_encoder = partial(load_encoder, artefact.settings.backbone)
+            prefixed = cached_prefix(artefact.model, options, rows, artefact.collator, reload_encoder, step)
+            try:
+                rows = {**stack.enter_context(prefixed)}
+            except ConfigurationError as error:
+                step(f"predicting without the prefix cache: {error}")
+        yield rows

@@ -42,7 +42,7 @@ def html_report(title: str, parts: Sequence[Section], notes: Sequence[str]) -> s
         parts: In their order.
         notes: What a reader has to know, one sentence or more each.
     """
-    links = "".join(f'<a href="#part-{index}">{escape(part.title)}</a>' for index, part in enumerate(parts))
+    links = "\n".join(f'<a href="#part-{index}">{escape(part.title)}</a>' for index, part in enumerate(parts))
     body = "\n".join(_section(index, part) for index, part in enumerate(parts))
     items = "\n".join(f"<li>{escape(line)}</li>" for line in notes)
     return f"""<!DOCTYPE html>
@@ -58,7 +58,8 @@ def html_report(title: str, parts: Sequence[Section], notes: Sequence[str]) -> s
 </head>
 <body>
 <h1>{escape(title)}</h1>
-<nav>{links}<a href="#notes">What to know of these figures</a></nav>
+<nav>{links}
+<a href="#notes">What to know of these figures</a></nav>
 {body}
 <section id="notes">
 <h2>What to know of these figures</h2>
