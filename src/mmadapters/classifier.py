@@ -21,6 +21,7 @@ HEADS = ("linear", "mlp")
 PROBLEM_TYPES = ("multi_label_classification", "single_label_classification", "regression")
 HEAD_LAYER_NORM_EPS = 1e-12
 HEAD_INIT_STD = 0.02
+DEFAULT_HEAD_DROPOUT = 0.1
 IGNORED_LABEL = -100
 
 
@@ -43,7 +44,7 @@ class TextClassifierConfig(PreTrainedConfig):
         encoder: PreTrainedConfig | dict[str, Any] | None = None,
         pooling: str = "mean",
         head: str = "linear",
-        head_dropout: float = 0.1,
+        head_dropout: float = DEFAULT_HEAD_DROPOUT,
         problem_type: str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -193,7 +194,7 @@ class TextClassifier(PreTrainedModel):
         labels: Sequence[str] | None = None,
         pooling: str = "mean",
         head: str = "linear",
-        head_dropout: float = 0.1,
+        head_dropout: float | None = None,
     ) -> TextClassifier:
         """Make a classifier around a pre-trained encoder, with a newly drawn head.
 
@@ -204,7 +205,7 @@ class TextClassifier(PreTrainedModel):
             pooling: ``cls`` (first token), ``mean`` (valid tokens), ``last`` (last valid token, for decoders) or
                 ``pooler`` (the encoder's own, frozen).
             head: ``linear`` (behind a LayerNorm) or ``mlp``.
-            head_dropout: Dropout of the head in training.
+            head_dropout: Dropout of the head in training; 0.1 without a value.
         """
         encoder = load_encoder(backbone)
         names = list(labels) if labels else ["value"]
@@ -212,7 +213,7 @@ class TextClassifier(PreTrainedModel):
             encoder=encoder.config,
             pooling=pooling,
             head=head,
-            head_dropout=head_dropout,
+            head_dropout=DEFAULT_HEAD_DROPOUT if head_dropout is None else head_dropout,
             problem_type=problem_type,
             id2label=dict(enumerate(names)),
             label2id={name: index for index, name in enumerate(names)},

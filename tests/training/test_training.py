@@ -165,7 +165,7 @@ def test_checkpoints_hold_adapter_and_head_only(data, tiny_backbone: Path, tmp_p
         validation,
         settings=settings_for(tiny_backbone),
         adapter=adapter(preprocessor),
-        arguments=arguments(output_dir=str(tmp_path), num_train_epochs=1),
+        arguments=arguments(output_dir=str(tmp_path), num_train_epochs=1, ema_decay=None),
     )
     (checkpoint,) = tmp_path.glob("checkpoint-*")
     weights = [path.name for path in checkpoint.glob("*.safetensors")]

@@ -34,7 +34,12 @@ from mmadapters.training.callbacks import EpochReport, QuietProgressCallback
 from mmadapters.training.label_prior import prior_bias
 from mmadapters.training.trainer import MultimodalAdapterTrainer
 
-FULL_FINE_TUNING = {"learning_rate": 5e-5, "warmup_steps": 0.1, "head_learning_rate_multiplier": 10.0}
+FULL_FINE_TUNING = {
+    "learning_rate": 5e-5,
+    "warmup_steps": 0.1,
+    "head_learning_rate_multiplier": 10.0,
+    "ema_decay": None,
+}
 """Training options of methods that train the whole encoder; a run's own are made for adapters."""
 FULL_FINE_TUNING_LENGTH = {"num_train_epochs": 30, "early_stopping_patience": 5}
 """Where a run names none: at such a learning rate adapters' 8 epochs of a small set are too few."""

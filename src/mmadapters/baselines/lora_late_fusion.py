@@ -27,7 +27,7 @@ from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.errors import ConfigurationError
 from mmadapters.modality import Modality
 
-LORA_TRAINING = {"learning_rate": 1e-3, "head_learning_rate_multiplier": 3.0}
+LORA_TRAINING = {"learning_rate": 1e-3, "head_learning_rate_multiplier": 3.0, "ema_decay": None}
 """Training options of the method; a run's own are made for adapters."""
 
 

@@ -160,13 +160,13 @@ class ModelConfig:
         backbone: An alias (``minilm``), a local folder or the name of a model on the Hub.
         pooling: How token states become one vector.
         head: The head on top.
-        head_dropout: Dropout of the head in training.
+        head_dropout: Dropout of the head in training; 0.5 for adapters where absent.
     """
 
     backbone: str = _field("alias, folder or Hub name", default="minilm")
     pooling: Literal["cls", "mean", "last", "pooler"] = _field("token states to one vector", default="mean")
     head: Literal["linear", "mlp"] = _field("the head", default="linear")
-    head_dropout: float = _field("dropout of the head in training", default=0.1)
+    head_dropout: float | None = _field("dropout of the head in training; 0.5 for adapters", default=None)
 
 
 @dataclass(frozen=True)

@@ -49,8 +49,8 @@ class MultimodalTrainingArguments(TrainingArguments):
             the newest.
         save_total_limit: Newest checkpoints to keep beside the best; at least two, of which one is there if the other
             is damaged. None keeps all.
-        ema_decay: With a value, evaluation, checkpoints and the result have the exponential moving average of the
-            trained weights, as ``mmadapters.training.ema`` makes it, instead of the last step's.
+        ema_decay: Evaluation, checkpoints and the result have the exponential moving average of the trained weights
+            with this decay a step, as ``mmadapters.training.ema`` makes it; with None those of the last step.
         tune_thresholds: Whether the probability from which on a label is predicted (multi-label) is tuned on the
             validation split, as ``mmadapters.evaluation.thresholds`` does, where a command saves the model; else 0.5.
         early_stopping_patience: Evaluations without improvement after which training stops; None never stops early.
@@ -85,7 +85,7 @@ class MultimodalTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "A checkpoint every so many steps, beside those of save_strategy."}
     )
     ema_decay: float | None = field(
-        default=None, metadata={"help": "Decay a step of the weights' moving average; null uses the last weights."}
+        default=0.98, metadata={"help": "Decay a step of the weights' moving average; null uses the last weights."}
     )
     tune_thresholds: bool = field(default=True, metadata={"help": "Tune multi-label thresholds on validation rows."})
     early_stopping_patience: int | None = field(

@@ -95,6 +95,7 @@ def train_yaml(run: RunFile, seed: int, needs_extraction: bool) -> str:
             "metric_for_best_model": run.metric,
             "linear_probe_start": False,
             "label_prior_start": False,
+            "ema_decay": None,
         },
         "output_dir": output_dir,
         "seed": seed,
