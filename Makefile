@@ -42,8 +42,9 @@ format: $(STAMP) ## Bring the code into its style
 bench: $(STAMP) ## Run the experiments under benchmarks/ that have no result yet
 	$(BIN)/python benchmarks/run_all.py
 
-bench-page: $(STAMP) ## Make the tables and pictures of docs/speed.md from the results
+bench-page: $(STAMP) ## Make the tables and pictures of docs/speed.md and docs/results.md from the results
 	$(BIN)/python benchmarks/pages.py
+	$(BIN)/python benchmarks/quality_page.py
 
 bench-adapterhub-env: $(ADAPTERHUB)/.installed ## Make the environment of AdapterHub's contender, for make bench
 

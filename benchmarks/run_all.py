@@ -22,7 +22,7 @@ ADAPTERHUB_VARIABLE = "ADAPTERHUB_PYTHON"
 
 def waiting(benchmarks: Path) -> list[Path]:
     """Return the folders with a configuration and no result."""
-    folders = sorted(path.parent for path in benchmarks.glob("*/config.yaml"))
+    folders = sorted(path.parent for path in benchmarks.glob("**/config.yaml"))
     return [folder for folder in folders if not (folder / "result.json").exists()]
 
 

@@ -28,7 +28,7 @@ WITHOUT_RUNNER = {
 }
 """Experiments from before configurations named their script."""
 
-FOLDERS = sorted(path.parent for path in (ROOT / "benchmarks").glob("*/config.yaml"))
+FOLDERS = sorted(path.parent for path in (ROOT / "benchmarks").glob("**/config.yaml"))
 
 
 def folder_with(path: Path, config: dict[str, Any], **files: Any) -> Path:

@@ -1,0 +1,245 @@
+"""Make docs/results.md and the README's table of results from ``benchmarks/quality/*/result.json``.
+
+``python benchmarks/quality_page.py`` (or ``make bench-page``) fills what stands between markers; what is outside of
+them stays as it was written by hand. The tables are those of ``mmadapters compare``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from page_tables import table
+from pages import file_stem, filled
+
+from mmadapters.cli.console import step
+from mmadapters.evaluation.names import metric_title
+from mmadapters.files import write_text_atomically
+from mmadapters.plots.draw import draw_pictures
+from mmadapters.report.explanation_tables import faithfulness_table, leave_one_out_table, missing_table
+from mmadapters.report.markdown import escaped, markdown_table
+from mmadapters.report.tables import Table, differences_table, mean_and_deviation, summary_table
+
+BENCHMARKS = Path(__file__).parent
+ROOT = BENCHMARKS.parent
+PAGE, README, IMAGES = ROOT / "docs" / "results.md", ROOT / "README.md", ROOT / "docs" / "images"
+SETS = ("movies", "emoji", "trailers")
+PREFIX = "results-"
+SHOWN_PICTURES = ("results", "costs", "missing", "left-out", "shares")
+NOT_MEASURED = "Not measured yet: `make bench` does it."
+OURS, DROPPED, THINNED, TEXT = (
+    "adapters",
+    "adapters, modality dropout",
+    "adapters, trained at 70 % missing",
+    "text only",
+)
+MMBT, LINEAR = "MMBT", "logistic regression"
+README_ROWS = (OURS, TEXT, MMBT, "LoRA, late fusion", "late GMU", LINEAR)
+"""What the README's table shows of each set: labels of methods; of a method with several subsets the best one."""
+AT_RATE = 0.7
+
+Result = Mapping[str, Any]
+
+
+def results(benchmarks: Path) -> dict[str, Result]:
+    """Return the results by set, as far as they are there."""
+    files = {name: benchmarks / "quality" / name / "result.json" for name in SETS}
+    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+
+
+def labelled(comparison: Mapping[str, Any], label: str) -> list[dict[str, Any]]:
+    """Return the finished contenders of a label."""
+    return [each for each in comparison["contenders"] if each["label"].startswith(label) and each["seeds"]]
+
+
+def named(comparison: Mapping[str, Any], label: str) -> dict[str, Any] | None:
+    """Return the finished contender whose label is this one, or None."""
+    return next((each for each in comparison["contenders"] if each["label"] == label and each["seeds"]), None)
+
+
+def best(contenders: list[dict[str, Any]], metric: str) -> dict[str, Any] | None:
+    """Return the contender with the best mean on the test rows, or None."""
+    return max(contenders, key=lambda each: each["metrics"]["test"][metric]["mean"], default=None)
+
+
+def reached(contender: Mapping[str, Any], metric: str) -> float:
+    """Return a contender's mean on the test rows."""
+    return contender["metrics"]["test"][metric]["mean"]
+
+
+def targets(found: Mapping[str, Result]) -> str:
+    """Return the table of what was aimed at, one row a set and aim."""
+    rows = []
+    for name, result in found.items():
+        if name == "trailers":
+            continue
+        rows += [[name, *row] for row in _aims(result["comparison"])]
+    return table(["set", "aim", "at least", "measured", ""], rows) if rows else NOT_MEASURED
+
+
+def _aims(comparison: Mapping[str, Any]) -> list[list[str]]:
+    ours, mmbt, text = named(comparison, OURS), named(comparison, MMBT), named(comparison, TEXT)
+    micro, macro = comparison["main_metrics"]
+    rows: list[list[str]] = []
+    if ours is None:
+        return rows
+
+    def row(aim: str, bound: float, value: float) -> None:
+        rows.append([aim, f"{bound:+.3f}", f"{value:+.4f}", "met" if value >= bound else "**missed**"])
+
+    if mmbt is not None:
+        for metric in (micro, macro):
+            row(f"{metric_title(metric)} over MMBT's", -0.005, reached(ours, metric) - reached(mmbt, metric))
+        share = ours["trainable_parameters"] / mmbt["trainable_parameters"]
+        met = "met" if share <= 0.1 else "**missed**"
+        rows.append(["parameters trained, of MMBT's", "at most 10 %", f"{100 * share:.1f} %", met])
+    linear = best(labelled(comparison, LINEAR), micro)
+    if linear is not None:
+        row(
+            f"{metric_title(micro)} over the best logistic regression ({linear['name']})",
+            0.01,
+            reached(ours, micro) - reached(linear, micro),
+        )
+    if text is not None:
+        row(f"{metric_title(micro)} over adapters of the text alone", 0.0, reached(ours, micro) - reached(text, micro))
+    kept = gap_kept(comparison, micro)
+    if kept is not None:
+        rows.append(
+            [
+                "of what training on rows with 70 % missing gains over text alone, modality dropout keeps",
+                "0.9",
+                f"{kept:.2f}",
+                "met" if kept >= 0.9 else "**missed**",
+            ]
+        )
+    return rows
+
+
+def gap_kept(comparison: Mapping[str, Any], metric: str) -> float | None:
+    """Return which part of what training on thinned rows gains over the text alone modality dropout reaches, or None.
+
+    Both are scored on test rows of which 70 % lack each modality.
+    """
+    dropped, thinned, text = (named(comparison, label) for label in (DROPPED, THINNED, TEXT))
+    if dropped is None or thinned is None or text is None:
+        return None
+    by_dropout, by_thinning = (_at_rate(each, metric) for each in (dropped, thinned))
+    if by_dropout is None or by_thinning is None:
+        return None
+    return (by_dropout - reached(text, metric)) / (by_thinning - reached(text, metric))
+
+
+def _at_rate(contender: Mapping[str, Any], metric: str) -> float | None:
+    for variant in contender["variants"]:
+        if not variant["kept"] and variant["rate"] == AT_RATE:
+            return variant["metrics"][metric]["mean"]
+    return None
+
+
+def section(name: str, result: Result, link: Callable[[str], str], drawn: set[str]) -> str:
+    """Return what the page says of a set.
+
+    Args:
+        name: Of the set.
+        result: Of the experiment.
+        link: From a picture's name to its address.
+        drawn: The names of the pictures that there are.
+    """
+    comparison = result["comparison"]
+    machine, versions = result["machine"], result["versions"]
+    rows = comparison["rows"]
+    explained = {each["name"]: each["explanation"] for each in comparison["contenders"] if each.get("explanation")}
+    variants = {each["name"]: each["variants"] for each in comparison["contenders"] if each.get("variants")}
+    metric = comparison["main_metrics"][0]
+    tables: list[Table | None] = [
+        summary_table(comparison),
+        differences_table(comparison),
+        leave_one_out_table(explained[OURS], OURS) if OURS in explained else None,
+        faithfulness_table(explained) if explained else None,
+        missing_table(variants, metric) if variants else None,
+    ]
+    parts = [
+        f"{rows['train']:,} training, {rows['validation']:,} validation and {rows['test']:,} test rows, "
+        f"{len(comparison['labels'])} labels, {len(comparison['seeds'])} seeds.",
+        *(markdown_table(each) for each in tables if each is not None),
+        *(f"![{name}: {picture}]({link(picture)})" for picture in SHOWN_PICTURES if picture in drawn),
+        f"[quality/{name}](../benchmarks/quality/{name}/result.json), {result['date']}: "
+        f"{machine.get('processor') or machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; torch "
+        f"{versions['torch']}, transformers {versions['transformers']}, peft {versions['peft']}.",
+    ]
+    return "\n\n".join(parts)
+
+
+def readme_table(found: Mapping[str, Result]) -> str:
+    """Return the README's table: micro and macro average precision of each set, and what is trained."""
+    if not found:
+        return NOT_MEASURED
+    headings = ["method"]
+    for name, result in found.items():
+        headings += [f"{name}: {metric_title(metric)}" for metric in result["comparison"]["main_metrics"]]
+    headings.append("trained parameters")
+    rows = []
+    for label in README_ROWS:
+        cells, parameters = [label], "–"
+        for result in found.values():
+            comparison = result["comparison"]
+            mains = comparison["main_metrics"]
+            contender = named(comparison, label) or best(labelled(comparison, label), mains[0])
+            for metric in mains:
+                cells.append("–" if contender is None else mean_and_deviation(contender["metrics"]["test"][metric]))
+            if contender is not None and parameters == "–":
+                parameters = f"{contender['trainable_parameters']:,}"
+        rows.append([*map(escaped, cells), parameters])
+    return table(headings, rows)
+
+
+def make(benchmarks: Path, page: str, readme: str, images: str) -> tuple[str, str, dict[str, str]]:
+    """Return the page, the README, and the pictures by file name.
+
+    Args:
+        benchmarks: The folder of experiments.
+        page: The page as it is.
+        readme: The README as it is.
+        images: Folder of the pictures, as the page names it.
+    """
+    found = results(benchmarks)
+    svgs: dict[str, str] = {}
+    sections = {"aims": targets(found)}
+    for name in SETS:
+        if name not in found:
+            sections[name] = NOT_MEASURED
+            continue
+        own = {picture.name: picture.svg for picture in draw_pictures(found[name]["comparison"])}
+        files = {what: f"{PREFIX}{file_stem(f'{name} {what}')}.svg" for what in SHOWN_PICTURES if what in own}
+        svgs |= {file: own[what] for what, file in files.items()}
+        sections[name] = section(name, found[name], lambda what, f=files: f"{images}/{f[what]}", set(files))
+    return filled(page, sections), filled(readme, {"results": readme_table(found)}), svgs
+
+
+def main(benchmarks: Path, page: Path, readme: Path, images: Path) -> None:
+    try:
+        text, start, svgs = make(
+            benchmarks, page.read_text(encoding="utf-8"), readme.read_text(encoding="utf-8"), images.name
+        )
+    except ValueError as error:
+        sys.exit(f"{page} or {readme}: {error}")
+    for file, svg in svgs.items():
+        write_text_atomically(images / file, svg)
+    for old in set(images.glob(f"{PREFIX}*.svg")) - {images / file for file in svgs}:
+        old.unlink()
+    write_text_atomically(page, text)
+    write_text_atomically(readme, start)
+    step(f"written to {page} and {readme}, with {len(svgs)} pictures")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--benchmarks", type=Path, default=BENCHMARKS, help="Folder of the experiments.")
+    parser.add_argument("--page", type=Path, default=PAGE, help="The page of results.")
+    parser.add_argument("--readme", type=Path, default=README, help="The README.")
+    parser.add_argument("--images", type=Path, default=IMAGES, help="Folder of the pictures, beside the page.")
+    main(**vars(parser.parse_args()))
