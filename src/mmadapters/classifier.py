@@ -195,6 +195,7 @@ class TextClassifier(PreTrainedModel):
         pooling: str = "mean",
         head: str = "linear",
         head_dropout: float | None = None,
+        **loading: Any,
     ) -> TextClassifier:
         """Make a classifier around a pre-trained encoder, with a newly drawn head.
 
@@ -206,8 +207,9 @@ class TextClassifier(PreTrainedModel):
                 ``pooler`` (the encoder's own, frozen).
             head: ``linear`` (behind a LayerNorm) or ``mlp``.
             head_dropout: Dropout of the head in training; 0.1 without a value.
+            loading: ``revision`` and ``safetensors_only`` of ``mmadapters.backbones.load_encoder``.
         """
-        encoder = load_encoder(backbone)
+        encoder = load_encoder(backbone, **loading)
         names = list(labels) if labels else ["value"]
         config = TextClassifierConfig(
             encoder=encoder.config,
