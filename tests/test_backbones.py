@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, BertModel, BertTokenizer
 
 from mmadapters.backbones import load_encoder, load_tokenizer, resolve_backbone
@@ -73,3 +74,23 @@ def test_weights_that_are_a_pickle_can_be_refused(tiny_backbone: Path, tmp_path:
     assert load_encoder(str(tmp_path)).config.hidden_size == 32
     with pytest.raises(ConfigurationError, match="No model could be loaded for the backbone"):
         load_encoder(str(tmp_path), safetensors_only=True)
+
+
+def test_a_pooler_without_weights_is_left_out_and_no_other_weight_may_be_absent(
+    tiny_backbone: Path, tmp_path: Path
+) -> None:
+    model = BertModel.from_pretrained(tiny_backbone)
+    model.config.save_pretrained(tmp_path)
+    weights = {name: value for name, value in model.state_dict().items() if not name.startswith("pooler.")}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    loaded = load_encoder(str(tmp_path))
+    assert loaded.pooler is None
+    ids = torch.tensor([[2, 7, 5, 3]])
+    with torch.no_grad():
+        assert torch.equal(loaded(ids).last_hidden_state, model.eval()(ids).last_hidden_state)
+    assert load_encoder(str(tiny_backbone)).pooler is not None
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.bias"]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigurationError, match="lacks 1 weights of its encoder, such as 'encoder.layer.1.output"):
+        load_encoder(str(tmp_path))

@@ -110,23 +110,33 @@ def load_encoder_config(backbone: str, revision: str | None = None) -> Any:
 def load_encoder(backbone: str, revision: str | None = None, safetensors_only: bool = False) -> Any:
     """Return the encoder of a backbone with its pre-trained weights, in evaluation mode.
 
+    A pooler that the checkpoint has no weights for, as RoBERTa's, is left out: they would be drawn anew in every process.
+
     Args:
         backbone: Its name.
         revision: Of a model on the Hub: branch, tag or commit.
         safetensors_only: Whether weights that are pickles are refused, as of a backbone that somebody else named.
 
     Raises:
-        ConfigurationError: If there is no model under that name.
+        ConfigurationError: If there is no model under that name, or weights of its encoder are absent.
     """
     from transformers import AutoModel
 
     only = {"use_safetensors": True} if safetensors_only else {}
-    return _loaded(AutoModel.from_pretrained, backbone, "model", revision, **only).eval()
+    encoder, info = _loaded(AutoModel.from_pretrained, backbone, "model", revision, output_loading_info=True, **only)
+    absent = sorted(info["missing_keys"])
+    if absent and getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+        absent = [name for name in absent if not name.startswith("pooler.")]
+    if absent:
+        raise ConfigurationError(
+            f"The checkpoint of the backbone '{backbone}' lacks {len(absent)} weights of its encoder, such as "
+            f"'{absent[0]}'; they would be random. Give a checkpoint that holds the whole encoder."
+        )
+    return encoder.eval()
 
 
-def _loaded(
-    from_pretrained: Callable[..., Any], backbone: str, what: str, revision: str | None, **options: Any
-) -> Any:
+def _loaded(from_pretrained: Callable[..., Any], backbone: str, what: str, revision: str | None, **options: Any) -> Any:
     """Load a part of a backbone. Code that a repository brings along is never run, nor is anybody asked whether to."""
     resolved = resolve_backbone(backbone)
     if revision is not None and resolved == backbone and not Path(backbone).is_dir():
