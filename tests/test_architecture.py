@@ -18,7 +18,7 @@ LONGEST_FILE = 400
 
 LEAVES = {"errors", "modality", "files"}
 TO_EVALUATION = LEAVES | {"adapters", "features", "data", "backbones", "classifier", "evaluation"}
-EVERYTHING_BELOW_DEMO = TO_EVALUATION | {"training", "baselines", "artefact"}
+EVERYTHING_BELOW_DEMO = TO_EVALUATION | {"training", "baselines", "hub", "artefact"}
 MAY_IMPORT = {
     "errors": set(),
     "modality": {"errors"},
@@ -31,11 +31,13 @@ MAY_IMPORT = {
     "evaluation": LEAVES | {"data"},
     "training": LEAVES | {"data", "backbones", "classifier", "adapters", "evaluation"},
     "baselines": TO_EVALUATION - {"features"} | {"training"},
-    "artefact": TO_EVALUATION | {"training"},
     "plots": LEAVES | {"evaluation"},
     "report": LEAVES | {"evaluation", "plots"},
+    "hub": LEAVES,
+    "artefact": TO_EVALUATION | {"training", "report", "hub"},
+    "sharing": LEAVES | {"hub", "artefact"},
     "demo": EVERYTHING_BELOW_DEMO,
-    "cli": EVERYTHING_BELOW_DEMO | {"plots", "report", "demo", "__init__"},
+    "cli": EVERYTHING_BELOW_DEMO | {"sharing", "plots", "report", "demo", "__init__"},
     "__init__": {"_registration"},
     "_registration": set(),
     "__main__": {"cli"},
@@ -54,6 +56,7 @@ HEAVY = {
     "accelerate",
     "pyarrow",
     "safetensors",
+    "huggingface_hub",
     "ray",
     "optuna",
     "tensorboard",

@@ -95,8 +95,8 @@ def test_what_is_saved(artefact: Artefact, tmp_path: Path) -> None:
     assert pipeline["labels"] == ["a", "b", "c"]
     assert pipeline["versions"]["torch"]
     card = (folder / "README.md").read_text()
-    assert "`clip`: vector, 3 wide" in card
-    assert "| test | micro_f1 | 0.5000 |" in card
+    assert "| clip | vector | 3 | column clip |" in card
+    assert "| micro F1 | 0.5000 | – |" in card
     loaded = load_artefact(folder)
     assert np.array_equal(logits(loaded), logits(artefact))
     assert (loaded.labels, loaded.batch_size, loaded.metrics) == (["a", "b", "c"], 2, {"test": {"micro_f1": 0.5}})
@@ -157,7 +157,7 @@ def test_an_interrupted_save_leaves_the_old_artefact(artefact: Artefact, tmp_pat
     def interrupted(*args, **kwargs) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mmadapters.artefact.write_json_atomically", interrupted)
+    monkeypatch.setattr("mmadapters.artefact.saving.write_json_atomically", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save_artefact(artefact, folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -110,7 +110,7 @@ def load_encoder_config(backbone: str, revision: str | None = None) -> Any:
 def load_encoder(backbone: str, revision: str | None = None, safetensors_only: bool = False) -> Any:
     """Return the encoder of a backbone with its pre-trained weights, in evaluation mode.
 
-    A pooler that the checkpoint has no weights for, as RoBERTa's, is left out: they would be drawn anew in every process.
+    A pooler that the checkpoint has no weights for, as RoBERTa's, is left out: they would be others in every process.
 
     Args:
         backbone: Its name.

@@ -9,7 +9,8 @@ Every message says what was given, what is accepted and what to change::
     ├── DataError                 rows, columns or files of a data set cannot be used (also a ValueError)
     ├── ArtefactError             a saved model cannot be read or written (also a ValueError)
     ├── MissingDependencyError    an optional package is not installed (also an ImportError)
-    └── DownloadError             something could not be fetched (also an OSError)
+    ├── DownloadError             something could not be fetched (also an OSError)
+    └── HubError                  a repository on the Hub cannot be read or written (also an OSError)
 
 ``TrainingInterrupted`` is none of them but a KeyboardInterrupt: it was asked for, from outside.
 """
@@ -50,6 +51,10 @@ class MissingDependencyError(MMAdaptersError, ImportError):
 
 class DownloadError(MMAdaptersError, OSError):
     """A file could not be fetched from the package index."""
+
+
+class HubError(MMAdaptersError, OSError):
+    """A repository on the Hugging Face Hub could not be read or written."""
 
 
 class TrainingInterrupted(KeyboardInterrupt):

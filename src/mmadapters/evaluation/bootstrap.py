@@ -23,6 +23,10 @@ BOOTSTRAPPED = {
     REGRESSION: ("mae",),
 }
 """The metrics that have intervals, by problem type; the first is the one that a comparison looks at first."""
+FEWEST_RESAMPLES = 200
+"""Below, percentiles of 2.5 % say little."""
+MOST_DRAWN = 100_000_000
+"""Scores times draws for the intervals of one model: some seconds."""
 _NUMBERS_AT_ONCE = 4_000_000
 """Of a table of draws × scores, so that it takes tens of MB however many rows there are."""
 
@@ -40,6 +44,53 @@ class Interval:
     difference: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class MetricInterval:
+    """A metric of one model on the rows as they are, and where 95 % of the draws have it.
+
+    Attributes:
+        value: On the rows as they are.
+        low: The 2.5 % percentile over the draws.
+        high: The 97.5 % percentile.
+        resamples: Number of draws.
+    """
+
+    value: float
+    low: float
+    high: float
+    resamples: int
+
+
+def metric_intervals(
+    problem_type: str, scores: np.ndarray, targets: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, MetricInterval]:
+    """Return the intervals of one model's metrics of ``BOOTSTRAPPED``.
+
+    The more rows and labels there are, the fewer draws are made, down to 200; where these would take too long, too,
+    there are no intervals, which would be narrow.
+
+    Args:
+        problem_type: Of the task.
+        scores: Probabilities (N, C), or values (N,).
+        targets: As in ``compute_metrics``.
+        resamples: Most draws.
+        seed: Of the draws.
+
+    Raises:
+        DataError: If there is no row to score.
+    """
+    drawn = min(resamples, MOST_DRAWN // max(scores.size, 1))
+    if drawn < min(resamples, FEWEST_RESAMPLES):
+        return {}
+    draws = BootstrapDraws(problem_type, targets, resamples=drawn, seed=seed)
+    found = draws.metrics([scores])
+    against_nothing = {name: np.zeros_like(values) for name, values in found.items()}
+    return {
+        name: MetricInterval(interval.difference, interval.low, interval.high, drawn)
+        for name, interval in draws.intervals(found, against_nothing).items()
+    }
 
 
 def resample_counts(n_rows: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
