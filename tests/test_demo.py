@@ -245,6 +245,11 @@ def test_weights_changed_after_the_training_are_noticed(
     weights = load_file(file)
     name = next(name for name in weights if ".classifier." in name and name.endswith("bias"))
     save_file({**weights, name: weights[name] + 1.0}, file, metadata={"format": "pt"})
+    with pytest.raises(ArtefactError, match="is not the file that was saved with the artefact"):
+        logits_digest(folder, result.test_rows)
+    pipeline = json.loads((folder / "pipeline.json").read_text())
+    del pipeline["sha256"]
+    (folder / "pipeline.json").write_text(json.dumps(pipeline))
     tampered = logits_digest(folder, result.test_rows)
     assert tampered != logits_digest(result.artefact, result.test_rows), "else this test says nothing"
     other_process(monkeypatch, 0, tampered, "")

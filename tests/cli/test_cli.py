@@ -435,7 +435,7 @@ def test_a_backbone_that_moved_is_named(
     file.write_text(json.dumps(pipeline))
     status, _, err = command("evaluate", tmp_path / "artefact", folder / "test.jsonl")
     assert status == 2
-    assert f"No model could be loaded for the backbone '{tmp_path / 'gone'}'" in err
+    assert f"is the folder '{tmp_path / 'gone'}', which does not exist. Pass backbone=… (--backbone)" in err
     status, out, err = command(
         "evaluate", tmp_path / "artefact", folder / "test.jsonl", "--json", "--backbone", tiny_backbone
     )
@@ -443,7 +443,7 @@ def test_a_backbone_that_moved_is_named(
     assert json.loads(out) == metrics_of(run)["splits"]["test"]
     status, _, err = command("info", tmp_path / "artefact")
     assert status == 2
-    assert f"No model could be loaded for the backbone '{tmp_path / 'gone'}'" in err
+    assert f"is the folder '{tmp_path / 'gone'}', which does not exist." in err
     status, out, err = command("info", tmp_path / "artefact", "--json", "--backbone", tiny_backbone)
     assert status == 0, err
     status, expected, _ = command("info", run / "artefact", "--json")

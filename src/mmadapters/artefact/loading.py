@@ -23,6 +23,7 @@ from mmadapters.artefact.files import ADAPTER_CONFIG_FILE, PIPELINE_FILE, WEIGHT
 from mmadapters.artefact.finding import FoundArtefact, find_artefact
 from mmadapters.artefact.model import Artefact, weights_digest
 from mmadapters.artefact.pipeline_file import read_pipeline
+from mmadapters.artefact.places import is_absolute
 from mmadapters.artefact.weights_file import TensorInfo, check_digest, check_tensors, read_header, read_tensors
 from mmadapters.backbones import load_encoder_config, load_tokenizer
 from mmadapters.classifier import TextClassifier, TextClassifierConfig
@@ -113,6 +114,11 @@ def load_artefact(
     pipeline = content.pipeline
     named = pipeline["model"]["backbone"]
     settings = ModelSettings(**{**pipeline["model"], "backbone": backbone or named})
+    if is_absolute(settings.backbone) and not Path(settings.backbone).is_dir():
+        raise ArtefactError(
+            f"The backbone of '{content.folder}' is the folder '{settings.backbone}', which does not exist. Pass "
+            "backbone=… (--backbone) with where it is, or its name on the Hub."
+        )
     revision = pipeline.get("backbone_revision") if settings.backbone == named else None
     check_tensors(content.folder, content.tensors, _expected_tensors(content, settings, revision))
     classifier = TextClassifier.from_backbone(
@@ -154,9 +160,10 @@ def _adapted(classifier: TextClassifier, adapter: MultimodalAdapterConfig) -> Pe
 def _expected_tensors(content: ArtefactContent, settings: ModelSettings, revision: str | None) -> dict[str, Tensor]:
     """Return the tensors that the configuration asks for, by name, from a model that takes no memory."""
     names = content.pipeline["labels"]
+    encoder = load_encoder_config(settings.backbone, revision)
     try:
         config = TextClassifierConfig(
-            encoder=load_encoder_config(settings.backbone, revision),
+            encoder=encoder,
             pooling=settings.pooling,
             head=settings.head,
             head_dropout=settings.head_dropout,

@@ -6,14 +6,34 @@ import logging
 import sys
 import warnings
 from collections.abc import Collection, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def printable(text: str) -> str:
+    """Return text whose control characters are spelled out, so that none of them reaches a terminal.
+
+    Args:
+        text: Anything, such as a label that a file from elsewhere holds.
+    """
+    return text.translate(_CONTROL)
+
+
+class _SafeConsole(Console):
+    """A console that spells control characters out: a label could hold an order to the terminal."""
+
+    def render_str(self, text: str, **kwargs: Any) -> Text:
+        return super().render_str(printable(text), **kwargs)
+
+
 # What is printed holds labels, paths and column names: nothing in it is read as rich's markup.
-OUT = Console(markup=False, emoji=False, highlight=False)
-ERR = Console(markup=False, emoji=False, highlight=False, stderr=True)
+OUT = _SafeConsole(markup=False, emoji=False, highlight=False)
+ERR = _SafeConsole(markup=False, emoji=False, highlight=False, stderr=True)
 
 
 def prepare_libraries(progress: bool) -> bool:
@@ -22,19 +42,23 @@ def prepare_libraries(progress: bool) -> bool:
     Args:
         progress: What the user asked for; bars are never shown where standard error is no terminal.
     """
+    from huggingface_hub.utils import disable_progress_bars
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
+    shown = progress and sys.stderr.isatty()
+    if not shown:
+        disable_progress_bars()
     # PEFT 0.21 still asks transformers 5 by the old names.
     warnings.filterwarnings("ignore", message="`(is_)?gradient_checkpointing", category=FutureWarning)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
-    return progress and sys.stderr.isatty()
+    return shown
 
 
 def step(message: str) -> None:
     """Tell on standard error what is being done."""
-    ERR.print(Text.assemble(("·", "dim"), f" {message}"), soft_wrap=True)
+    ERR.print(Text.assemble(("·", "dim"), f" {printable(message)}"), soft_wrap=True)
 
 
 def print_table(
@@ -60,7 +84,7 @@ def print_table(
     for row in rows:
         table.add_row(*row)
     # Without a terminal nothing is known of the width, and a table that is cut helps nobody.
-    console = OUT if OUT.is_terminal else Console(markup=False, emoji=False, highlight=False, width=140)
+    console = OUT if OUT.is_terminal else _SafeConsole(markup=False, emoji=False, highlight=False, width=140)
     console.print(title, style="bold")
     console.print(table)
     if footer:

@@ -12,7 +12,7 @@ from mmadapters.cli.store_option import Stores, with_chosen_stores
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    model: Annotated[Path, typer.Argument(help="Folder of a saved model, or user/name[@revision] on the Hub.")],
     rows: Annotated[Path, typer.Argument(help="Rows with labels: CSV, JSONL or Parquet.")],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report as JSON.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Where the backbone is, if not under its saved name.")] = None,

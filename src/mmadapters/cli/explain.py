@@ -21,7 +21,7 @@ ROWS_FILE = "rows.csv"
 
 
 def explain(
-    model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    model: Annotated[Path, typer.Argument(help="Folder of a saved model, or user/name[@revision] on the Hub.")],
     rows: Annotated[Path, typer.Argument(help="Rows: CSV, JSONL or Parquet. With labels more can be told.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for report, tables and pictures.")],
     missing_rates: Annotated[

@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def info(
-    model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    model: Annotated[Path, typer.Argument(help="Folder of a saved model, or user/name[@revision] on the Hub.")],
     backbone: Annotated[str | None, typer.Option(help="Where the backbone is, if not under its saved name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show what a saved model is: backbone, labels, modalities, parameters, size."""
     from rich.text import Text
 
-    from mmadapters.cli.console import OUT, prepare_libraries
+    from mmadapters.cli.console import OUT, prepare_libraries, printable
 
     prepare_libraries(progress=False)
     described = describe(model, backbone)
@@ -33,7 +33,7 @@ def info(
             for key, entry in value.items():
                 OUT.print(f"  {key}: {entry}", soft_wrap=True)
         else:
-            OUT.print(Text.assemble((name, "bold"), f": {value}"), soft_wrap=True)
+            OUT.print(Text.assemble((name, "bold"), f": {printable(str(value))}"), soft_wrap=True)
 
 
 def thresholds(artefact: Artefact) -> dict[str, str]:
@@ -57,13 +57,15 @@ def describe(folder: Path, backbone: str | None = None) -> dict[str, Any]:
         folder: Of a saved model.
         backbone: Where the backbone is, if not under its saved name.
     """
-    from mmadapters.artefact import artefact_bytes, load_artefact
+    from mmadapters.artefact import artefact_bytes, find_artefact, load_artefact
 
-    artefact = load_artefact(folder, backbone)
+    found = find_artefact(folder)
+    artefact = load_artefact(found, backbone)
     config = artefact.model.active_peft_config
     summary = artefact.model.base_model.adapter_summary()
     return {
-        "folder": str(folder),
+        "folder": str(found.folder),
+        **({} if found.repository is None else {"on the Hub": f"{found.repository}, commit {found.commit}"}),
         "backbone": artefact.settings.backbone,
         "problem type": artefact.problem_type,
         "labels": ", ".join(artefact.labels),
@@ -81,10 +83,45 @@ def describe(folder: Path, backbone: str | None = None) -> dict[str, Any]:
             "adapters": f"{summary.adapters:,} ({summary.share:.2%} of the backbone)",
             **{part: f"{count:,} ({count / summary.backbone:.2%})" for part, count in summary.parameters.items()},
         },
-        "size on disk": f"{artefact_bytes(folder):,} bytes",
+        "size on disk": f"{artefact_bytes(found.folder):,} bytes",
         "measured": {
             split: ", ".join(f"{name} {value:.4f}" for name, value in values.items())
             for split, values in artefact.metrics.items()
         }
         or "nothing",
+        **recorded(artefact),
+        "licence": artefact.license or "none given",
     }
+
+
+def recorded(artefact: Artefact) -> dict[str, Any]:
+    """Return what is known of the rows that a model was trained on, and of how sure its figures are.
+
+    Args:
+        artefact: The model.
+    """
+    record = artefact.record or {}
+    splits = record.get("splits", {})
+    intervals = {
+        split: ", ".join(f"{name} {each['low']:.4f} to {each['high']:.4f}" for name, each in found["intervals"].items())
+        for split, found in splits.items()
+        if found.get("intervals")
+    }
+    rows = {split: _rows(found) for split, found in splits.items()}
+    without = record.get("without") or {"metrics": {}}
+    left = {
+        f"{name} ({without['split']})": ", ".join(f"{metric} {value:.4f}" for metric, value in metrics.items())
+        for name, metrics in without["metrics"].items()
+    }
+    return {
+        **({"data": rows} if rows else {}),
+        **({"synthetic": "yes, a program made the rows up"} if record.get("synthetic") else {}),
+        **({"intervals (95 %, bootstrap over rows)": intervals} if intervals else {}),
+        **({"left without": left} if left else {}),
+    }
+
+
+def _rows(split: dict[str, Any]) -> str:
+    source = f" of {split['source']}" if split.get("source") else ""
+    chosen = ", on which epoch and thresholds were chosen" if split.get("chosen_on") else ""
+    return f"{split['rows']:,} rows{source}{chosen}"

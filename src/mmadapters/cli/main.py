@@ -19,6 +19,7 @@ from mmadapters.cli import (
     import_pickles,
     info,
     predict,
+    push,
     search,
     store,
     train,
@@ -64,6 +65,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
 app.command("info")(info.info)
+app.command("push")(push.push)
 app.command("demo")(demo.demo)
 
 
@@ -91,5 +93,7 @@ def main() -> None:
     try:
         app()
     except MMAdaptersError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
+        from mmadapters.cli.console import printable
+
+        typer.secho(printable(f"error: {error}"), fg="red", err=True)
         sys.exit(EXIT_ERROR)

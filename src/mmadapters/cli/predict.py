@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: Annotated[Path, typer.Argument(help="Folder of a saved model.")],
+    model: Annotated[Path, typer.Argument(help="Folder of a saved model, or user/name[@revision] on the Hub.")],
     rows: Annotated[Path, typer.Argument(help="Rows to predict: CSV, JSONL or Parquet.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to: .csv, .jsonl or .parquet.")],
     backbone: Annotated[str | None, typer.Option(help="Where the backbone is, if not under its saved name.")] = None,

@@ -36,6 +36,7 @@ class DataSettings:
         id: Column that names a row in predictions.
         streaming: Whether training rows are read while the model is trained, and not held in memory.
         shuffle_buffer: With ``streaming``, the rows that are in memory and shuffled at a time; 10,000 where absent.
+        synthetic: Whether a program made the rows up; the model card then says so.
     """
 
     train: str = _field("file of the training rows: CSV, JSONL or Parquet")
@@ -53,6 +54,7 @@ class DataSettings:
     id: str | None = _field("column that names a row", default=None)
     streaming: bool = _field("whether training rows are read while training", default=False)
     shuffle_buffer: int | None = _field("with streaming: rows that are shuffled at a time", default=None)
+    synthetic: bool = _field("whether a program made the rows up", default=False)
 
     def __post_init__(self) -> None:
         self._check_split()

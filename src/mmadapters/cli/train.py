@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mmadapters.cli.run_config import RunConfig
     from mmadapters.data.dataset import MultimodalDataset
     from mmadapters.data.preprocessor import Preprocessor
+    from mmadapters.evaluation.evaluator import Predictions
     from mmadapters.evaluation.metrics import MetricsReport
     from mmadapters.training.arguments import MultimodalTrainingArguments
 
@@ -141,7 +142,7 @@ def train_on_rows(
     Returns:
         What was measured, by split; nothing in processes but the first.
     """
-    from mmadapters.artefact import Artefact, artefact_bytes, save_artefact
+    from mmadapters.artefact import Artefact, artefact_bytes, save_artefact, training_record, training_settings
     from mmadapters.cli.console import step
     from mmadapters.cli.options import adapter_config, prefix_cache_options
     from mmadapters.evaluation.evaluator import evaluate, predict
@@ -172,9 +173,10 @@ def train_on_rows(
         max_tokens_per_batch=arguments.max_tokens_per_batch,
     )
     reports: dict[str, MetricsReport] = {}
+    predicted: dict[str, Predictions] = {}
     with prefixed_rows(settings, artefact, data) as held_out:
         for split, rows in held_out.items():
-            predictions = predict(
+            predictions = predicted[split] = predict(
                 fitted.model,
                 rows,
                 artefact.collator,
@@ -191,9 +193,20 @@ def train_on_rows(
                 tuned = validation_thresholds(artefact.problem_type, predictions.scores, data[split].labels)
                 artefact = replace(artefact, thresholds=tuned)
     metrics = {split: report.values for split, report in reports.items()}
+    if artefact.preprocessor.modalities and predicted:
+        step("looking at what is left without each modality, for the model card")
+    record = training_record(
+        artefact,
+        data,
+        predicted,
+        sources=row_sources(settings),
+        training=training_settings(arguments, fitted),
+        synthetic=settings.data.synthetic,
+        progress=not arguments.disable_tqdm,
+    )
     # Where this file is, artefact and metrics are those of the run that it describes.
     (output / RESOLVED_CONFIG).unlink(missing_ok=True)
-    folder = save_artefact(replace(artefact, metrics=metrics), output / "artefact")
+    folder = save_artefact(replace(artefact, metrics=metrics, record=record), output / "artefact")
     write_json_atomically(
         output / METRICS_FILE,
         {
@@ -247,3 +260,17 @@ def prefixed_rows(
             except ConfigurationError as error:
                 step(f"predicting without the prefix cache: {error}")
         yield rows
+
+
+def row_sources(settings: RunConfig) -> dict[str, str]:
+    """Return which file the rows of each split are from, without the folders on the way there.
+
+    Args:
+        settings: The run.
+    """
+    data = settings.data
+    name = Path(data.train).name
+    shares = {"train": 1.0 - sum(data.split.values()), **data.split}
+    files = {"train": data.train, "validation": data.validation, "test": data.test}
+    cut = {split: f"{100 * share:.3g} % of {name}" for split, share in shares.items() if data.split}
+    return {split: Path(file).name for split, file in files.items() if file} | cut

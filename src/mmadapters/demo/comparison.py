@@ -15,7 +15,14 @@ import numpy as np
 import pandas as pd
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
-from mmadapters.artefact import Artefact, artefact_bytes, load_artefact, save_artefact
+from mmadapters.artefact import (
+    Artefact,
+    artefact_bytes,
+    load_artefact,
+    save_artefact,
+    training_record,
+    training_settings,
+)
 from mmadapters.backbones import load_tokenizer
 from mmadapters.baselines.frozen_linear import FrozenLinearBaseline
 from mmadapters.data.dataset import MultimodalDataset
@@ -123,6 +130,8 @@ class DemoOptions:
         adapter: Options of ``MultimodalAdapterConfig`` beside the modalities.
         training: Options of ``MultimodalTrainingArguments``.
         report: Called with a line for a person at each step.
+        rows_name: What the rows are, for the model card.
+        synthetic: Whether a program made the rows up.
     """
 
     output_dir: Path
@@ -131,6 +140,8 @@ class DemoOptions:
     adapter: dict[str, Any]
     training: dict[str, Any]
     report: Callable[[str], None]
+    rows_name: str = ""
+    synthetic: bool = False
 
 
 def train_adapter(
@@ -173,7 +184,15 @@ def train_adapter(
         split: evaluate(predicted, data[split], MULTI_LABEL, artefact.labels, thresholds[split])
         for split, predicted in predictions.items()
     }
-    artefact = replace(artefact, metrics={split: report.values for split, report in reports.items()})
+    record = training_record(
+        artefact,
+        data,
+        predictions,
+        sources=dict.fromkeys(data, options.rows_name) if options.rows_name else {},
+        training=training_settings(arguments, fitted),
+        synthetic=options.synthetic,
+    )
+    artefact = replace(artefact, metrics={split: report.values for split, report in reports.items()}, record=record)
     folder = save_artefact(artefact, artefact_folder(options.output_dir, method))
     return artefact, MethodResult(
         method=method,

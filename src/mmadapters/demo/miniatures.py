@@ -79,7 +79,8 @@ def run_media_demo(options: DemoOptions, n: int = N_ROWS) -> DemoResult:
     store = options.output_dir / STORE_FOLDER
     _extract(frame, store, options)
     frames = split_rows(frame, SPLITS, options.seed)
-    options = replace(options, training={**TRAINING, **options.training})
+    training = {**TRAINING, **options.training}
+    options = replace(options, training=training, rows_name="miniature trailers", synthetic=True)
     schema = _schema(store)
     singles = [_train_single(options, frames, schema, name) for name in MODALITIES]
     _, text_only = train_adapter(options, frames, replace(schema, modalities=()), TEXT_ONLY)

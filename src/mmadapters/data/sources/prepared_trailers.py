@@ -46,6 +46,7 @@ data:
   label: genres
   label_separator: "{separator}"
   id: id
+  synthetic: true
 modalities:
   poster: {{store: {store}}}
   trailer: {{store: {store}, pooling: mean}}
