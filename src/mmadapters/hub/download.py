@@ -67,7 +67,7 @@ def download_files(
 
     library: dict[str, Any] = {"library_name": "mmadapters", "library_version": version("mmadapters")}
     local = options.local_files_only or constants.HF_HUB_OFFLINE
-    commit = repository.revision
+    commit = None
     with hub_errors(str(repository), "read"):
         if not local:
             api = HfApi(endpoint=options.endpoint, token=options.token, **library)
@@ -88,7 +88,8 @@ def download_files(
         folder = Path(
             snapshot_download(
                 repository.id,
-                revision=commit,
+                # The name and not the commit, so that the cache can find it by its name.
+                revision=repository.revision,
                 allow_patterns=list(limits),
                 local_files_only=local,
                 token=options.token,
@@ -97,6 +98,8 @@ def download_files(
                 **library,
             )
         )
+    if commit is not None and folder.name != commit:
+        raise HubError(f"'{repository}' was changed on the Hub while it was downloaded. Load it again.")
     absent = [name for name in required if not (folder / name).is_file()]
     if absent:
         raise HubError(

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+import yaml
 from huggingface_hub import ModelCard
 
 from mmadapters.artefact.card import base_model
@@ -126,9 +127,9 @@ def _without_this_machine(content: ArtefactContent, backbone: str | None) -> dic
     named = pipeline["model"]["backbone"]
     if base_model(named) is None:
         raise ArtefactError(
-            f"The backbone of '{content.folder}' is '{named}', a folder of this machine, which nobody else has. Say "
-            "under which name the Hub has the same weights: --backbone user/name (backbone=…), a name and no folder. "
-            "Who loads the adapters gets an error where the weights are others."
+            f"The backbone of '{content.folder}' is '{named}', a place on this machine and no name that others can "
+            "use. Say under which name the Hub has the same weights: --backbone user/name (backbone=…). Who loads the "
+            "adapters gets an error where the weights are others."
         )
     for source in pipeline["preprocessor"]["schema"].get("modalities") or []:
         if source["kind"] == "store" and is_absolute(source["store"]):
@@ -153,9 +154,10 @@ def _keep_changed_card(content: ArtefactContent, target: Path, license: str | No
         return
     try:
         card = ModelCard(read_file(content.folder, CARD_FILE).decode("utf-8"), ignore_metadata_errors=True)
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
         raise ArtefactError(
-            f"'{content.folder / CARD_FILE}' cannot be uploaded as a model card: {error} Mend it, or remove it: it is "
+            f"'{content.folder / CARD_FILE}' cannot be uploaded as a model card: {reason} Mend it, or remove it: it is "
             "then written again."
         ) from error
     if license is not None:

@@ -1,0 +1,60 @@
+"""A Hub on the loopback interface, and no way to anywhere else."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_hub import FakeHub, running_hub
+from hub_artefacts import FIXTURES
+from huggingface_hub import constants
+
+
+@pytest.fixture(autouse=True)
+def _loopback_alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    attempts = []
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        if self.family != socket.AF_UNIX and (not isinstance(address, tuple) or address[0] != "127.0.0.1"):
+            attempts.append(address)
+            raise OSError(f"a test tried to reach {address}")
+        return connect(self, address)
+
+    look_up = socket.getaddrinfo
+
+    def guarded_look_up(host: str, *args: object, **kwargs: object) -> object:
+        if host != "127.0.0.1":
+            attempts.append(host)
+            raise socket.gaierror(f"a test tried to look up {host}")
+        return look_up(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    monkeypatch.setattr(socket, "getaddrinfo", guarded_look_up)
+    yield
+    assert attempts == []
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """The Hub that every call of ``huggingface_hub`` reaches, with an empty cache and no token of this machine."""
+    with running_hub() as running:
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
+        template = running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+        monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "no-tokens"))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An artefact of two modalities with three labels, in an encoder that has a name on the Hub."""
+    return Path(shutil.copytree(FIXTURES / "multi_label", tmp_path / "movies"))
