@@ -97,7 +97,7 @@ def read_adapter_config(folder: Path, content: bytes | None = None) -> Multimoda
             )
     # A newer PEFT writes keys that this one does not know; where they say nothing, they change nothing.
     values = {key: value for key, value in values.items() if value is not None or key in _OPTIONS}
-    checked(path, _ADAPTER, values, "it")
+    checked(path, _ADAPTER, values)
     try:
         return MultimodalAdapterConfig(**_without_type(values))
     except (ConfigurationError, ValueError, TypeError) as error:
@@ -130,7 +130,7 @@ def check_reads(config: MultimodalAdapterConfig, pipeline: Mapping[str, Any], pa
         if config.problem_type not in (None, pipeline["problem_type"]):
             raise UnfitValue(f"problem_type is {config.problem_type!r}, and another in pipeline.json.")
 
-    checked(path, check, None, "it")
+    checked(path, check, None)
 
 
 def _without_type(values: Mapping[str, Any]) -> dict[str, Any]:

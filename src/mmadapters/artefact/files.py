@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmadapters.artefact.values import UnfitValue
+from mmadapters.artefact.values import WHOLE, UnfitValue
 from mmadapters.errors import ArtefactError, listed
 
 ADAPTER_CONFIG_FILE = "adapter_config.json"
@@ -76,7 +76,8 @@ def read_file(folder: Path, name: str) -> bytes:
         # What became a named pipe since is not waited for.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:
-            content = file.read(LARGEST[name] + 1)
+            # A buffer of the size that is asked for is made at once, so not of the largest.
+            content = file.read(min(os.fstat(handle).st_size, LARGEST[name]) + 1)
     except OSError as error:
         raise ArtefactError(f"'{path}' cannot be read: {error.strerror or error}.") from error
     if len(content) > LARGEST[name]:
@@ -132,20 +133,19 @@ def strict_json(content: bytes) -> Any:
     )
 
 
-def checked(path: Path, check: Callable[[Any, str], None], value: Any, where: str) -> None:
+def checked(path: Path, check: Callable[[Any, str], None], value: Any) -> None:
     """Check values of a file by a table.
 
     Args:
         path: The file, for messages.
         check: The table.
         value: What the file holds.
-        where: Name of its outermost part.
 
     Raises:
         ArtefactError: If a value does not fit; the message names file, place, value and what is accepted.
     """
     try:
-        check(value, where)
+        check(value, WHOLE)
     except UnfitValue as error:
         raise ArtefactError(
             f"'{path}' cannot be used: {error} The file is damaged, or was not written by mmadapters."

@@ -80,7 +80,9 @@ def read_artefact(folder: str | Path, local_paths: bool = True, local_backbone: 
             f"'{place / ADAPTER_CONFIG_FILE}' names {read} modalities and members, and '{place / WEIGHTS_FILE}' has "
             f"only {len(tensors)} tensors. The files are of two models; take all of them from one place."
         )
-    return ArtefactContent(place, pipeline, adapter, tensors)
+    content = ArtefactContent(place, pipeline, adapter, tensors)
+    _preprocessor(content, None)
+    return content
 
 
 def load_artefact(

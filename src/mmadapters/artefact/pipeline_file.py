@@ -206,8 +206,8 @@ def read_pipeline(folder: Path, local_paths: bool, local_backbone: bool) -> dict
             raise ArtefactError(
                 f"'{path}' has the key '{key}', by which code would be loaded. Artefacts never bring code; remove it."
             )
-    checked(path, pipeline_check(local_paths, local_backbone), pipeline, "it")
-    checked(path, lambda value, _: _check_parts(value), pipeline, "it")
+    checked(path, pipeline_check(local_paths, local_backbone), pipeline)
+    checked(path, lambda value, _: _check_parts(value), pipeline)
     return pipeline
 
 

@@ -137,7 +137,7 @@ def training_settings(arguments: MultimodalTrainingArguments, fitted: FitResult)
 
 def _chosen_by(arguments: MultimodalTrainingArguments, fitted: FitResult) -> str:
     """Name the validation metric of the best epoch, which the log knows by its value."""
-    named = arguments.metric_for_best_model
+    named = arguments.named_metric
     names = [] if named is None else [f"eval_{named.removeprefix('eval_')}"]
     names += [name for entry in fitted.log for name, value in entry.items() if value == fitted.best_metric]
     found = next((name for name in names if name.startswith("eval_")), "eval_metric")

@@ -13,12 +13,20 @@ from mmadapters.errors import did_you_mean, listed
 Check = Callable[[Any, str], None]
 """Looks at a value, given with its place in the file; raises ``UnfitValue``."""
 
+WHOLE = "it"
+"""What the outermost value is called; of its entries only the names are said."""
+
 NAME_LENGTH = 10_000
 """Most characters of a name: of a column, a label, a modality."""
 
 
 class UnfitValue(Exception):
     """A value is not what the table says; the message names its place, the value and what is accepted."""
+
+
+def _within(where: str, name: str) -> str:
+    """Return the place of an entry."""
+    return name if where == WHOLE else f"{where}.{name}"
 
 
 def fail(where: str, value: Any, accepted: str) -> None:
@@ -177,7 +185,7 @@ def mapping_of(inner: Check, at_most: int, key: Check | None = None) -> Check:
             fail(where, given, f"a mapping of at most {at_most:,} entries")
         for name, entry in value.items():
             key_check(name, f"a key of {where}")
-            inner(entry, f"{where}.{name}")
+            inner(entry, _within(where, name))
 
     return check
 
@@ -206,7 +214,7 @@ def fields(required: Mapping[str, Check], optional: Mapping[str, Check] | None =
             )
         for name, inner in known.items():
             if name in value:
-                inner(value[name], f"{where}.{name}")
+                inner(value[name], _within(where, name))
 
     return check
 
