@@ -364,8 +364,19 @@ def test_info_counts_what_the_artefact_holds(run: Path, tiny_backbone: Path, com
     assert info["modalities"] == {"poster": "vector, 4 wide", "table": "tabular, 7 wide"}
     assert (info["labels"], info["problem type"]) == ("big, dark, war", "multi_label_classification")
     assert (info["fusion"], info["bottleneck"], info["sites"], info["text"]) == ("gmu", 8, "4, in layers 0, 1", "plot")
-    micro_f1 = metrics_of(run)["splits"]["test"]["metrics"]["micro_f1"]
-    assert f"micro_f1 {micro_f1:.4f}" in info["measured"]["test"]
+    measured = metrics_of(run)["splits"]["test"]["metrics"]
+    assert f"micro_f1 {measured['micro_f1']:.4f}" in info["measured"]["test"]
+    assert info["data"] == {
+        "train": "48 rows of 80 % of train.csv",
+        "validation": "12 rows of 20 % of train.csv, on which epoch and thresholds were chosen",
+        "test": "24 rows of test.jsonl",
+    }
+    shown = info["intervals (95 %, bootstrap over rows)"]["test"]
+    low, high = (float(part) for part in shown.split(", ")[0].removeprefix("micro_average_precision ").split(" to "))
+    assert low < measured["micro_average_precision"] < high
+    assert list(info["left without"]) == ["poster (test)", "table (test)"]
+    assert info["licence"] == "none given"
+    assert "synthetic" not in info
     status, out, _ = command("info", run / "artefact")
     assert status == 0
     assert f"backbone, frozen: {encoder:,}" in out
