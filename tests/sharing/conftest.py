@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import socket
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,21 @@ import pytest
 from fake_hub import FakeHub, running_hub
 from hub_artefacts import FIXTURES
 from huggingface_hub import constants
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from transformers.utils import logging as transformers_logging
+
+
+@pytest.fixture(autouse=True)
+def _libraries_as_before() -> Iterator[None]:
+    """The verbs quieten libraries for the life of their process; here they share one with other tests."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    handlers, hub_bars = list(logging.getLogger().handlers), not are_progress_bars_disabled()
+    with warnings.catch_warnings():
+        yield
+    transformers_logging.set_verbosity(verbosity)
+    (transformers_logging.enable_progress_bar if bars else transformers_logging.disable_progress_bar)()
+    (enable_progress_bars if hub_bars else disable_progress_bars)()
+    logging.getLogger().handlers[:] = handlers
 
 
 @pytest.fixture(autouse=True)

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from fake_hub import FakeHub
 from hub_artefacts import BACKBONE, FILES, FIXTURES
-from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
-from transformers.utils import logging as transformers_logging
 
 from mmadapters.cli.main import main
 
 # Of huggingface_hub's own, in uploading.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture(autouse=True)
-def _libraries_as_before() -> Iterator[None]:
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    handlers, hub_bars = list(logging.getLogger().handlers), not are_progress_bars_disabled()
-    with warnings.catch_warnings():
-        yield
-    transformers_logging.set_verbosity(verbosity)
-    (transformers_logging.enable_progress_bar if bars else transformers_logging.disable_progress_bar)()
-    (enable_progress_bars if hub_bars else disable_progress_bars)()
-    logging.getLogger().handlers[:] = handlers
 
 
 @pytest.fixture
