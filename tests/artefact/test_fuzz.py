@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from mutations import HOSTILE, JSON_FILES, KINDS, WEIGHTS, with_bytes, with_values
 
 import mmadapters.classifier
-from mmadapters.artefact import Artefact, load_artefact, loading, save_artefact
+from mmadapters.artefact import Artefact, card_of, load_artefact, loading, save_artefact
 from mmadapters.artefact.files import FILES
 from mmadapters.errors import MMAdaptersError
 from mmadapters.evaluation.evaluator import predict
@@ -30,7 +30,7 @@ from mmadapters.evaluation.evaluator import predict
 SECONDS, MEGABYTES = 10.0, 500
 ROWS = pd.read_json(OLD / "rows.jsonl", lines=True)[:3]
 quick = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 
@@ -91,6 +91,7 @@ def check(folder: Path, source: Path, same_weights: bool = True) -> None:
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in expected)
     assert all(bool(torch.isfinite(value).all()) for value in found.values())
+    assert card_of(folder).startswith("---\n")
     try:
         rows = artefact.preprocessor.transform(ROWS, with_labels=False)
         logits = predict(artefact.model, rows, artefact.collator, artefact.problem_type, batch_size=2).logits

@@ -191,7 +191,7 @@ def test_features_of_a_store_are_named_by_what_made_them() -> None:
 
 
 def test_a_folder_that_is_none_has_no_card(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="cannot be read"):
+    with pytest.raises(ArtefactError, match="is no artefact: it has no adapter_config.json"):
         card_of(tmp_path)
 
 

@@ -90,6 +90,19 @@ _LABELS = fields(
 )
 
 
+_COUNT = whole(0, 10**15)
+_SUMMARY = fields(
+    {},
+    {
+        "parameters": mapping_of(_COUNT, 1000),
+        "adapters": _COUNT,
+        "backbone": _COUNT,
+        "share_of_backbone": number(0.0),
+    },
+    others=True,
+)
+
+
 def _schema(local_paths: bool) -> Check:
     sources = {
         "vector": fields({"kind": text(), "name": _NAME, "column": _COLUMN_OR_COLUMNS}),
@@ -158,7 +171,7 @@ def pipeline_check(local_paths: bool, local_backbone: bool) -> Check:
             "versions": mapping_of(text(100), 1000),
             "backbone_revision": nullable(text(40, pattern="[0-9a-f]{7,40}", shape="a commit")),
             "license": nullable(LICENSE),
-            "summary": plain(),
+            "summary": _SUMMARY,
             "record": nullable(RECORD),
             "sha256": mapping_of(_DIGEST, 10),
             "media": _media(local_paths),

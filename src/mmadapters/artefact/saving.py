@@ -103,9 +103,8 @@ def card_of(folder: str | Path, name: str | None = None) -> str:
         ArtefactError: If the folder is no artefact.
     """
     place = Path(folder)
-    return model_card(
-        read_json(place, PIPELINE_FILE), read_json(place, ADAPTER_CONFIG_FILE), name, file_size(place, WEIGHTS_FILE)
-    )
+    content = read_artefact(place)
+    return model_card(content.pipeline, content.adapter.to_dict(), name, file_size(place, WEIGHTS_FILE))
 
 
 def check_may_be_written(folder: str | Path) -> None:
