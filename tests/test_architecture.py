@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "adapters": {"errors", "modality"},
     "features": LEAVES,
     "data": LEAVES | {"features"},
-    "backbones": LEAVES | {"adapters"},
+    "backbones": LEAVES | {"adapters", "hub"},
     "classifier": LEAVES | {"adapters", "backbones"},
     "evaluation": LEAVES | {"data"},
     "training": LEAVES | {"data", "backbones", "classifier", "adapters", "evaluation"},

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmadapters.errors import ConfigurationError, MissingDependencyError
+from mmadapters.hub.names import is_repository_id
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ PACKAGED_BACKBONES = {
 }
 """Aliases of text encoders that need no network: ``minilm`` is all-MiniLM-L6-v2 (BERT, 6 layers, 384 wide)."""
 
+
+COMMIT = "_commit_hash"
+"""Attribute of an encoder's configuration: the commit of the model on the Hub, or None."""
 
 POSITIONS_AFTER_PADDING = ("roberta", "xlm-roberta", "camembert", "longformer", "mpnet")
 """Model types that count positions from the one behind the padding token's id."""
@@ -133,7 +137,18 @@ def load_encoder(backbone: str, revision: str | None = None, safetensors_only: b
             f"The checkpoint of the backbone '{backbone}' lacks {len(absent)} weights of its encoder, such as "
             f"'{absent[0]}'; they would be random. Give a checkpoint that holds the whole encoder."
         )
+    setattr(encoder.config, COMMIT, _commit(backbone, revision))
     return encoder.eval()
+
+
+def _commit(backbone: str, revision: str | None) -> str | None:
+    """Return the commit of a model on the Hub that was just loaded, from the Hub's cache, or None for another."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if resolve_backbone(backbone) != backbone or not is_repository_id(backbone) or Path(backbone).is_dir():
+        return None
+    found = try_to_load_from_cache(backbone, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def _loaded(from_pretrained: Callable[..., Any], backbone: str, what: str, revision: str | None, **options: Any) -> Any:

@@ -14,6 +14,7 @@ from fake_hub import FakeHub, running_hub
 from hub_artefacts import FIXTURES
 from huggingface_hub import constants
 from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from transformers.utils import hub as transformers_hub
 from transformers.utils import logging as transformers_logging
 
 
@@ -68,6 +69,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
         monkeypatch.setattr(constants, "HF_STORED_TOKENS_PATH", str(tmp_path / "no-tokens"))
         monkeypatch.delenv("HF_TOKEN", raising=False)
+        # It would keep the address of another test's.
+        monkeypatch.setattr(transformers_hub, "_hf_api", None)
         yield running
 
 

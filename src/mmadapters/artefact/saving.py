@@ -23,7 +23,7 @@ from mmadapters.artefact.files import (
 from mmadapters.artefact.loading import read_artefact
 from mmadapters.artefact.model import Artefact, encoder_of, weights_digest
 from mmadapters.artefact.pipeline_file import FORMAT_VERSION
-from mmadapters.backbones import PACKAGED_BACKBONES
+from mmadapters.backbones import COMMIT, PACKAGED_BACKBONES
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.data.schema import StoredFeatures
 from mmadapters.errors import ArtefactError
@@ -135,7 +135,7 @@ def artefact_bytes(folder: str | Path) -> int:
 def _pipeline(artefact: Artefact) -> dict[str, Any]:
     backbone, encoder = artefact.settings.backbone, encoder_of(artefact.model)
     is_local = backbone not in PACKAGED_BACKBONES and Path(backbone).is_dir()
-    commit = artefact.backbone_revision or getattr(encoder.config, "_commit_hash", None)
+    commit = artefact.backbone_revision or getattr(encoder.config, COMMIT, None)
     return {
         "format_version": FORMAT_VERSION,
         "model": {**asdict(artefact.settings), "backbone": str(Path(backbone).resolve()) if is_local else backbone},
