@@ -401,6 +401,14 @@ def test_full_paths_are_followed_only_where_they_may_be(folder: Path) -> None:
         load_artefact(folder, BACKBONE, local_paths=False)
 
 
+def test_paths_of_media(folder: Path) -> None:
+    media = {"poster": {"kind": "image", "encoder": "timm:vgg16.tv_in1k", "cache": "/data/media"}}
+    edit_json(folder, PIPELINE, at("media", media))
+    assert load_artefact(folder, backbone=BACKBONE).batch_size == 8
+    with pytest.raises(ArtefactError, match="media.poster.cache is '/data/media', a path of the machine that wrote it"):
+        load_artefact(folder, BACKBONE, local_paths=False)
+
+
 def test_reading_changes_nothing_and_is_said_to_be_whole(folder: Path, tmp_path: Path) -> None:
     content = read_artefact(folder, local_paths=False)
     assert content.weights_digest is None

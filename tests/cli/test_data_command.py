@@ -92,6 +92,7 @@ def test_trailers_are_written_with_what_reads_them(tmp_path: Path) -> None:
     columns = [*run["modalities"]["table"]["numeric"], *run["modalities"]["table"]["categorical"]]
     assert {run["data"]["text"], run["data"]["label"], *columns} <= set(rows["train"])
     assert run["seed"] == 3
+    assert run["data"]["synthetic"] is True
     extract = yaml.safe_load((folder / "extract.yaml").read_text())
     named = {entry["column"] for entry in extract["modalities"].values()}
     paths = [path for column in named for path in rows["rows"][column].dropna()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -180,6 +181,18 @@ def test_what_changes_while_it_is_downloaded_is_not_taken(
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", changed_before)
     with pytest.raises(HubError, match="'ann/movies' was changed on the Hub while it was downloaded. Load it again"):
+        load_artefact("ann/movies", backbone=BACKBONE)
+
+
+def test_a_full_disk_is_said(hub: FakeHub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    hub.add("ann/movies", files_of(folder))
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", full)
+    with pytest.raises(
+        HubError, match="'ann/movies' could not be read on the Hub: the disk is full. Make room, or name"
+    ):
         load_artefact("ann/movies", backbone=BACKBONE)
 
 

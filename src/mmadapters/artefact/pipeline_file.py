@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmadapters.artefact.files import PIPELINE_FILE, checked, read_json
-from mmadapters.artefact.places import backbone_name, store_path
+from mmadapters.artefact.places import backbone_name, is_absolute, store_path
 from mmadapters.artefact.record import RECORD
 from mmadapters.artefact.values import (
     NAME_LENGTH,
@@ -182,15 +182,17 @@ def pipeline_check(local_paths: bool, local_backbone: bool) -> Check:
 
 
 def _media(local_paths: bool) -> Check:
-    """Return a check for how raw media become features, by modality: plain values, and no encoder by a trick."""
+    """Return a check for how raw media become features, by modality: plain values, and no path by a trick."""
     values, encoder = mapping_of(plain(1000), MOST_MODALITIES), backbone_name(local_paths)
 
     def check(value: Any, where: str) -> None:
         values(value, where)
         for name, spec in value.items():
-            named = spec.get("encoder") if isinstance(spec, dict) else None
-            if isinstance(named, str) and not named.startswith("timm:"):
-                encoder(named, f"{where}.{name}.encoder")
+            for key, entry in spec.items() if isinstance(spec, dict) else ():
+                if key == "encoder" and isinstance(entry, str) and not entry.startswith("timm:"):
+                    encoder(entry, f"{where}.{name}.{key}")
+                elif isinstance(entry, str) and is_absolute(entry):
+                    store_path(local_paths)(entry, f"{where}.{name}.{key}")
 
     return nullable(check)
 

@@ -192,7 +192,11 @@ def train_on_rows(
             if split == "validation" and arguments.tune_thresholds:
                 tuned = validation_thresholds(artefact.problem_type, predictions.scores, data[split].labels)
                 artefact = replace(artefact, thresholds=tuned)
-    metrics = {split: report.values for split, report in reports.items()}
+    artefact = replace(artefact, metrics={split: report.values for split, report in reports.items()})
+    # Where this file is, artefact and metrics are those of the run that it describes.
+    (output / RESOLVED_CONFIG).unlink(missing_ok=True)
+    # At once: what the card needs takes a while, in which the process may be killed.
+    folder = save_artefact(artefact, output / "artefact")
     if artefact.preprocessor.modalities and predicted:
         step("looking at what is left without each modality, for the model card")
     record = training_record(
@@ -204,9 +208,7 @@ def train_on_rows(
         synthetic=settings.data.synthetic,
         progress=not arguments.disable_tqdm,
     )
-    # Where this file is, artefact and metrics are those of the run that it describes.
-    (output / RESOLVED_CONFIG).unlink(missing_ok=True)
-    folder = save_artefact(replace(artefact, metrics=metrics, record=record), output / "artefact")
+    save_artefact(replace(artefact, record=record), folder)
     write_json_atomically(
         output / METRICS_FILE,
         {
