@@ -23,7 +23,7 @@ from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.data.schema import DatasetSchema, TabularColumns, VectorColumn
 from mmadapters.errors import ArtefactError
 from mmadapters.evaluation.evaluator import predict
-from mmadapters.training.fit import ModelSettings, build_model
+from mmadapters.training.fit import HEAD_DROPOUT, ModelSettings, build_model
 
 ROWS = pd.DataFrame(
     {
@@ -100,6 +100,9 @@ def test_what_is_saved(artefact: Artefact, tmp_path: Path) -> None:
     loaded = load_artefact(folder)
     assert np.array_equal(logits(loaded), logits(artefact))
     assert (loaded.labels, loaded.batch_size, loaded.metrics) == (["a", "b", "c"], 2, {"test": {"micro_f1": 0.5}})
+    # Without a value it is that of adapters, when it is trained further, too.
+    assert (pipeline["model"]["head_dropout"], loaded.settings.head_dropout) == (None, None)
+    assert loaded.model.config.head_dropout == artefact.model.config.head_dropout == HEAD_DROPOUT
 
 
 def test_only_the_modalities_that_the_adapter_reads_are_kept(artefact: Artefact, tmp_path: Path) -> None:

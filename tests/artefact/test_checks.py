@@ -7,6 +7,7 @@ import os
 import pickle
 import struct
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from safetensors.torch import load, save
 from mmadapters.artefact import files as artefact_files
 from mmadapters.artefact import load_artefact, read_artefact, save_artefact, weights_file
 from mmadapters.errors import ArtefactError
+from mmadapters.features.extractor import ExtractorSpec
 
 PIPELINE, ADAPTER = "pipeline.json", "adapter_config.json"
 
@@ -123,6 +125,15 @@ def test_what_is_no_json(folder: Path, name: str, content: bytes, message: str) 
 
 
 HUGE = 10**12
+
+
+def media(**changes: Any) -> dict[str, Any]:
+    """How raw media become features, with every field of ``ExtractorSpec`` that belongs to no machine."""
+    of_a_machine = ("batch_size", "device")
+    spec = {key: value for key, value in asdict(ExtractorSpec("sound", "audio")).items() if key not in of_a_machine}
+    return {"modality": "sound", "column": "file", "spec": {**spec, **changes}, "reads_steps": True}
+
+
 PIPELINE_CHANGES: dict[str, tuple[Any, str]] = {
     "format_version": (99, "has format 99, this version of mmadapters reads up to 1. Install a newer"),
     "format_version#2": (0, "format_version is 0; accepted is a whole number from 1 to 1"),
@@ -159,8 +170,21 @@ PIPELINE_CHANGES: dict[str, tuple[Any, str]] = {
     "metrics": ({"test": {"f1": "high"}}, "metrics.test.f1 is 'high'; accepted is a finite number"),
     "versions": ([], r"versions is \[\]; accepted is a mapping"),
     "license": ("free for\nall", "license is .*; accepted is .*such as apache-2.0 or other"),
-    "media": ([], r"media is \[\]; accepted is a mapping"),
-    "media#2": ({"poster": {"encoder": "../x"}}, "media.poster.encoder is '../x'; accepted is an alias"),
+    "predictor": ([], r"predictor is \[\]; accepted is a mapping"),
+    "predictor#2": ({"format_version": "x"}, "predictor.format_version is 'x'; accepted is a whole number"),
+    "predictor#3": ({"format_version": 1, "media": {}}, "predictor.media is {}; accepted is a list"),
+    "predictor#4": (
+        {"format_version": 1, "media": [media(frames=HUGE)]},
+        r"media\[0\].spec.frames is 1000000000000; accepted is a whole number from 1 to 100,000",
+    ),
+    "predictor#5": (
+        {"format_version": 1, "media": [media(decode="os.system")]},
+        r"predictor.media\[0\].spec has the key 'decode'; accepted are",
+    ),
+    "predictor#6": (
+        {"format_version": 1, "parameters": {"x": "a\0"}},
+        "predictor.parameters.x is .*; accepted is text",
+    ),
     "record": ({"splits": {"test": {"rows": -1}}}, "record.splits.test.rows is -1; accepted is a whole number"),
     "sha256": ({"adapter_config.json": "0" * 64}, "adapter_config.json' is not the file that was saved"),
     "sha256#2": ({WEIGHTS: "0" * 64}, f"{WEIGHTS}' is not the file that was saved with the artefact"),
@@ -401,12 +425,34 @@ def test_full_paths_are_followed_only_where_they_may_be(folder: Path) -> None:
         load_artefact(folder, BACKBONE, local_paths=False)
 
 
-def test_paths_of_media(folder: Path) -> None:
-    media = {"poster": {"kind": "image", "encoder": "timm:vgg16.tv_in1k", "cache": "/data/media"}}
-    edit_json(folder, PIPELINE, at("media", media))
-    assert load_artefact(folder, backbone=BACKBONE).batch_size == 8
-    with pytest.raises(ArtefactError, match="media.poster.cache is '/data/media', a path of the machine that wrote it"):
-        load_artefact(folder, BACKBONE, local_paths=False)
+@pytest.mark.parametrize(
+    ("encoder", "named"),
+    [
+        ("efficientnet-lite0", True),
+        ("timm:vgg16.tv_in1k", True),
+        ("facebook/dinov2-small", True),
+        (None, True),
+        ("/data/dinov2", False),
+        ("../dinov2", False),
+        ("timm:../x", False),
+        ("https://evil.example/x", False),
+    ],
+)
+def test_encoders_of_raw_media(folder: Path, encoder: str | None, named: bool) -> None:
+    kept = {"format_version": 1, "media": [media(encoder=encoder)], "numeric": ["year"], "parameters": {"seed": 3}}
+    edit_json(folder, PIPELINE, at("predictor", kept))
+    assert load_artefact(folder, backbone=BACKBONE).predictor == kept
+    if named:
+        assert load_artefact(folder, BACKBONE, local_paths=False).predictor == kept
+    else:
+        refused(folder, f"spec.encoder is '{encoder}'; accepted is 'timm:<model>', or an encoder", local_paths=False)
+
+
+def test_how_media_are_made_is_kept(folder: Path, tmp_path: Path) -> None:
+    kept = {"format_version": 1, "media": [media()]}
+    edit_json(folder, PIPELINE, at("predictor", kept))
+    saved = save_artefact(load_artefact(folder, backbone=BACKBONE), tmp_path / "again")
+    assert load_artefact(saved, backbone=BACKBONE).predictor == kept
 
 
 def test_reading_changes_nothing_and_is_said_to_be_whole(folder: Path, tmp_path: Path) -> None:

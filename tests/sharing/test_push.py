@@ -60,14 +60,16 @@ def test_exactly_the_files_of_an_artefact_are_uploaded(hub: FakeHub, folder: Pat
 
 def test_nothing_of_this_machine_is_uploaded(hub: FakeHub, folder: Path) -> None:
     private = "/home/ann/thesis/bert"
-    source = {"kind": "store", "name": "poster", "store": "/home/ann/thesis/posters", "column": None, "pooling": None}
+    source = {"kind": "store", "name": "poster", "store": "/home/ann/thesis/posters", "column": "file", "pooling": None}
     pipeline = json.loads((folder / "pipeline.json").read_text())
     modalities = [source, *pipeline["preprocessor"]["schema"]["modalities"][1:]]
     edit(
         folder,
         model__backbone=private,
         preprocessor__schema__modalities=modalities,
+        preprocessor__schema__id="id",
         preprocessor__fingerprints={"poster": "{}"},
+        predictor={"format_version": 1, "parameters": {"backbone": private, "media_root": "/home/ann", "seed": 3}},
     )
     config = folder / "adapter_config.json"
     config.write_text(config.read_text().replace("mmadapters/tiny-bert", private))
@@ -82,6 +84,7 @@ def test_nothing_of_this_machine_is_uploaded(hub: FakeHub, folder: Path) -> None
     shared = json.loads(files["pipeline.json"])
     assert shared["model"]["backbone"] == "mmadapters/tiny-bert"
     assert shared["preprocessor"]["schema"]["modalities"][0]["store"] == "posters"
+    assert shared["predictor"]["parameters"] == {"backbone": "mmadapters/tiny-bert", "seed": 3}
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "mmadapters/tiny-bert"
     with pytest.raises(ArtefactError, match="'../bert', a place on this machine and no name"):
         push_to_hub(folder, "ann/movies", token="hf_ann", backbone="../bert")

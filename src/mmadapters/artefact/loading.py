@@ -29,7 +29,7 @@ from mmadapters.backbones import load_encoder_config, load_tokenizer
 from mmadapters.classifier import TextClassifier, TextClassifierConfig
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.errors import ArtefactError, MMAdaptersError
-from mmadapters.training.fit import ModelSettings
+from mmadapters.training.fit import HEAD_DROPOUT, ModelSettings
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def load_artefact(
         labels=pipeline["labels"],
         pooling=settings.pooling,
         head=settings.head,
-        head_dropout=settings.head_dropout,
+        head_dropout=HEAD_DROPOUT if settings.head_dropout is None else settings.head_dropout,
         revision=revision,
         safetensors_only=not trusted and backbone is None,
     )
@@ -148,6 +148,7 @@ def load_artefact(
         record=pipeline.get("record"),
         license=pipeline.get("license"),
         backbone_revision=revision,
+        predictor=pipeline.get("predictor"),
     )
 
 
@@ -168,7 +169,6 @@ def _expected_tensors(content: ArtefactContent, settings: ModelSettings, revisio
             encoder=encoder,
             pooling=settings.pooling,
             head=settings.head,
-            head_dropout=settings.head_dropout,
             problem_type=content.pipeline["problem_type"],
             num_labels=len(names),
         )

@@ -35,6 +35,8 @@ class Artefact:
             ``mmadapters.artefact.record``.
         license: Of adapters and head, such as ``apache-2.0``; None where none was given.
         backbone_revision: Commit of a backbone from the Hub.
+        predictor: What is kept of rows as people have them, as plain values: ``media``, how their files become
+            features, and what was said of the columns.
     """
 
     model: PeftModel
@@ -48,6 +50,7 @@ class Artefact:
     record: Mapping[str, Any] | None = None
     license: str | None = None
     backbone_revision: str | None = None
+    predictor: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if self.thresholds is not None and len(self.thresholds) != len(self.labels):

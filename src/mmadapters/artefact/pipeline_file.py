@@ -9,10 +9,10 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from mmadapters.artefact.files import PIPELINE_FILE, checked, read_json
-from mmadapters.artefact.places import backbone_name, is_absolute, store_path
+from mmadapters.artefact.places import backbone_name, encoder_name, store_path
 from mmadapters.artefact.record import RECORD
 from mmadapters.artefact.values import (
     NAME_LENGTH,
@@ -35,6 +35,7 @@ from mmadapters.artefact.values import (
 )
 from mmadapters.classifier import HEADS, POOLINGS, PROBLEM_TYPES
 from mmadapters.errors import ArtefactError
+from mmadapters.features.extractor import EncoderPooling, MediaKind
 from mmadapters.modality import MODALITY_KINDS, MODALITY_POOLINGS
 
 FORMAT_VERSION = 1
@@ -146,7 +147,7 @@ def pipeline_check(local_paths: bool, local_backbone: bool) -> Check:
             "format_version": whole(1, FORMAT_VERSION),
             "model": fields(
                 {"backbone": backbone_name(local_backbone), "pooling": one_of(*POOLINGS), "head": one_of(*HEADS)},
-                {"head_dropout": number(0.0, 0.999)},
+                {"head_dropout": nullable(number(0.0, 0.999))},
             ),
             "backbone_digest": _DIGEST,
             "problem_type": _PROBLEM,
@@ -174,27 +175,38 @@ def pipeline_check(local_paths: bool, local_backbone: bool) -> Check:
             "summary": _SUMMARY,
             "record": nullable(RECORD),
             "sha256": mapping_of(_DIGEST, 10),
-            "media": _media(local_paths),
+            "predictor": _predictor(local_paths),
             **dict.fromkeys(CODE_KEYS, nothing),
         },
         others=True,
     )
 
 
-def _media(local_paths: bool) -> Check:
-    """Return a check for how raw media become features, by modality: plain values, and no path by a trick."""
-    values, encoder = mapping_of(plain(1000), MOST_MODALITIES), backbone_name(local_paths)
-
-    def check(value: Any, where: str) -> None:
-        values(value, where)
-        for name, spec in value.items():
-            for key, entry in spec.items() if isinstance(spec, dict) else ():
-                if key == "encoder" and isinstance(entry, str) and not entry.startswith("timm:"):
-                    encoder(entry, f"{where}.{name}.{key}")
-                elif isinstance(entry, str) and is_absolute(entry):
-                    store_path(local_paths)(entry, f"{where}.{name}.{key}")
-
-    return nullable(check)
+def _predictor(local_paths: bool) -> Check:
+    """Return a check for what is kept of rows as people have them: above all how raw media become features."""
+    spec = fields(
+        {"name": _NAME, "kind": one_of(*get_args(MediaKind))},
+        {
+            "encoder": nullable(encoder_name(local_paths)),
+            "revision": nullable(text(255, pattern=r"[A-Za-z0-9][A-Za-z0-9._/-]*", shape="a branch, tag or commit")),
+            "pooling": one_of(*get_args(EncoderPooling)),
+            "frames": whole(1, 100_000),
+            "frame_size": nullable(whole(1, 16_384)),
+            "preset": text(100),
+            "clip_seconds": number(0.001, 86_400.0),
+        },
+    )
+    recipe = fields(
+        {"modality": _NAME, "column": _COLUMN, "spec": spec},
+        {"reads_steps": truth, "fingerprint": text(100_000, empty=True)},
+    )
+    return nullable(
+        fields(
+            {"format_version": whole(1, 1_000_000)},
+            {"media": list_of(recipe, MOST_MODALITIES), "numeric": _COLUMNS, "parameters": mapping_of(plain(), 1000)},
+            others=True,
+        )
+    )
 
 
 def read_pipeline(folder: Path, local_paths: bool, local_backbone: bool) -> dict[str, Any]:

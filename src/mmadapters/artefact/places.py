@@ -16,6 +16,7 @@ from mmadapters.hub.names import is_repository_id
 
 _LONGEST_PATH = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_TIMM = re.compile(r"timm:[A-Za-z0-9._-]+")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
@@ -25,7 +26,7 @@ def is_absolute(path: str) -> bool:
 
 
 def backbone_name(local_paths: bool) -> Check:
-    """Return a check for the name of a backbone, or of another encoder.
+    """Return a check for the name of a backbone.
 
     Args:
         local_paths: Whether full paths of folders are accepted.
@@ -38,6 +39,25 @@ def backbone_name(local_paths: bool) -> Check:
         if not is_absolute(value):
             fail(where, value, "an alias, the name of a model on the Hub, or the full path of a folder")
         _check_path(value, where, local_paths, "Pass backbone=… (--backbone) with where the backbone is here")
+
+    return check
+
+
+def encoder_name(local_paths: bool) -> Check:
+    """Return a check for the name of an encoder of raw media.
+
+    Args:
+        local_paths: Whether folders of this machine are accepted, which are named as the model's author did.
+    """
+
+    def check(value: Any, where: str) -> None:
+        text(_LONGEST_PATH)(value, where)
+        if not (local_paths or _TIMM.fullmatch(value) or is_repository_id(value)):
+            fail(
+                where,
+                value,
+                "'timm:<model>', or an encoder that has a name on the Hub, since no folder is followed here",
+            )
 
     return check
 

@@ -152,6 +152,7 @@ def _pipeline(artefact: Artefact) -> dict[str, Any]:
         "license": artefact.license,
         "summary": artefact.model.base_model.adapter_summary().to_dict(),
         "record": None if artefact.record is None else dict(artefact.record),
+        **({} if artefact.predictor is None else {"predictor": dict(artefact.predictor)}),
         "versions": {package: version(package) for package in RECORDED_PACKAGES},
     }
 

@@ -134,6 +134,12 @@ def _without_this_machine(content: ArtefactContent, backbone: str | None) -> dic
     for source in pipeline["preprocessor"]["schema"].get("modalities") or []:
         if source["kind"] == "store" and is_absolute(source["store"]):
             source["store"] = PurePath(source["store"]).name or "features"
+    parameters = (pipeline.get("predictor") or {}).get("parameters") or {}
+    for name, value in list(parameters.items()):
+        if name == "backbone":
+            parameters[name] = named
+        elif isinstance(value, str) and is_absolute(value):
+            del parameters[name]
     return pipeline
 
 
