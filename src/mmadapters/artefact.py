@@ -25,8 +25,11 @@ from torch import nn
 from mmadapters.backbones import PACKAGED_BACKBONES, load_tokenizer
 from mmadapters.classifier import TextClassifier
 from mmadapters.data.collator import MultimodalCollator
+from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.errors import ArtefactError
+from mmadapters.evaluation.evaluator import predict
+from mmadapters.evaluation.predictions import Predictions
 from mmadapters.files import replace_folder, write_json_atomically, write_text_atomically
 from mmadapters.training.fit import ModelSettings, active_modalities
 
@@ -94,6 +97,35 @@ class Artefact:
         """Makes batches for the model of the preprocessor's rows."""
         return MultimodalCollator(self.preprocessor.tokenizer, self.preprocessor.modalities)
 
+    def predict_dataset(
+        self,
+        dataset: MultimodalDataset,
+        *,
+        batch_size: int | None = None,
+        max_tokens_per_batch: int | None = None,
+        output_gates: bool = False,
+        progress: bool = False,
+    ) -> Predictions:
+        """Predict all rows of a data set that the preprocessor made, in their order.
+
+        Args:
+            dataset: The rows; labels are not looked at.
+            batch_size: Examples a batch, where they are to be others than the artefact's.
+            max_tokens_per_batch: Most tokens of a batch, where they are to be others than the artefact's.
+            output_gates: Whether to collect the gates' means.
+            progress: Whether to show a progress bar.
+        """
+        return predict(
+            self.model,
+            dataset,
+            self.collator,
+            self.problem_type,
+            batch_size=batch_size or self.batch_size,
+            max_tokens_per_batch=max_tokens_per_batch or (None if batch_size else self.max_tokens_per_batch),
+            output_gates=output_gates,
+            progress=progress,
+        )
+
 
 def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
     """Write an artefact; the folder holds all of it or, after an interruption, what it held before.
@@ -111,10 +143,31 @@ def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
     """
     target = Path(folder)
     check_may_be_written(target)
+    pipeline = describe_pipeline(artefact)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replace_folder(target) as temporary:
+        active = artefact.model.active_adapter
+        artefact.model.save_pretrained(str(temporary), selected_adapters=[active], save_embedding_layers=False)
+        if (temporary / active).is_dir():
+            # PEFT puts every adapter but "default" into a folder of its name.
+            for file in (temporary / active).iterdir():
+                file.replace(temporary / file.name)
+            (temporary / active).rmdir()
+        write_json_atomically(temporary / PIPELINE_FILE, pipeline)
+        write_text_atomically(temporary / "README.md", model_card(artefact))
+    return target
+
+
+def describe_pipeline(artefact: Artefact) -> dict[str, Any]:
+    """Return the content of ``pipeline.json``, as plain values.
+
+    Args:
+        artefact: What is to be saved or exported.
+    """
     backbone = artefact.settings.backbone
     if backbone not in PACKAGED_BACKBONES and Path(backbone).is_dir():
         backbone = str(Path(backbone).resolve())
-    pipeline = {
+    return {
         "format_version": FORMAT_VERSION,
         "model": {**asdict(artefact.settings), "backbone": backbone},
         "backbone_digest": weights_digest(_encoder(artefact.model)),
@@ -128,18 +181,6 @@ def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
         "metrics": {split: dict(values) for split, values in artefact.metrics.items()},
         "versions": {package: version(package) for package in RECORDED_PACKAGES},
     }
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with replace_folder(target) as temporary:
-        active = artefact.model.active_adapter
-        artefact.model.save_pretrained(str(temporary), selected_adapters=[active], save_embedding_layers=False)
-        if (temporary / active).is_dir():
-            # PEFT puts every adapter but "default" into a folder of its name.
-            for file in (temporary / active).iterdir():
-                file.replace(temporary / file.name)
-            (temporary / active).rmdir()
-        write_json_atomically(temporary / PIPELINE_FILE, pipeline)
-        write_text_atomically(temporary / "README.md", model_card(artefact))
-    return target
 
 
 def check_may_be_written(folder: str | Path) -> None:
