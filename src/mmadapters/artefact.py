@@ -326,6 +326,11 @@ def _encoder(model: PeftModel) -> nn.Module:
 
 def _read_pipeline(source: Path) -> dict[str, Any]:
     missing = [name for name in FILES if not (source / name).is_file()]
+    if missing and any(source.glob("model*.onnx")):
+        raise ArtefactError(
+            f"'{source}' is an exported model, which is for prediction alone: `mmadapters predict` and `evaluate` "
+            "and mmadapters.export.load_exported take it. Name the artefact that it was made from."
+        )
     if missing:
         raise ArtefactError(
             f"'{source}' is no artefact: it has no {', '.join(missing)}. Name a folder that `mmadapters train` or "

@@ -57,6 +57,10 @@ def describe(folder: Path, backbone: str | None = None) -> dict[str, Any]:
         folder: Of a saved model.
         backbone: Where the backbone is, if not under its saved name.
     """
+    from mmadapters.export.files import is_exported
+
+    if is_exported(folder):
+        return describe_exported(folder)
     from mmadapters.artefact import artefact_bytes, load_artefact
 
     artefact = load_artefact(folder, backbone)
@@ -87,4 +91,28 @@ def describe(folder: Path, backbone: str | None = None) -> dict[str, Any]:
             for split, values in artefact.metrics.items()
         }
         or "nothing",
+    }
+
+
+def describe_exported(folder: Path) -> dict[str, Any]:
+    """Return what ``mmadapters info`` prints of an exported model, as plain values; no graph is opened.
+
+    Args:
+        folder: Of the model.
+    """
+    from mmadapters.export.files import read_section
+
+    pipeline, section = read_section(folder)
+    modalities = pipeline["preprocessor"]["modalities"]
+    return {
+        "folder": str(folder),
+        "exported from": pipeline["model"]["backbone"],
+        "problem type": pipeline["problem_type"],
+        "labels": ", ".join(pipeline["labels"]),
+        "modalities": {m["name"]: f"{m['kind']}, {m['feature_dim']} wide" for m in modalities} or "none",
+        "gates": ", ".join(section["gates"]["names"]) or "not exported",
+        "opset": section["opset"],
+        "files": {name: f"{entry['bytes']:,} bytes" for name, entry in section["files"].items()},
+        "differs from the artefact by": {name: f"{found:.1e}" for name, found in section["differences"].items()},
+        "made with": ", ".join(f"{name} {version}" for name, version in section["versions"].items() if version),
     }

@@ -13,8 +13,13 @@ from mmadapters.export.tokenizer import OUTPUTS
 if TYPE_CHECKING:
     from mmadapters.export.exporter import ExportReport
 
-SHOWN_METRICS = 3
+SHOWN_METRICS = {
+    "multi_label_classification": ("micro_average_precision", "macro_average_precision", "micro_f1"),
+    "single_label_classification": ("accuracy", "macro_f1", "macro_average_precision"),
+    "regression": ("mae", "rmse", "r2"),
+}
 SHOWN_LABELS = 50
+SHOWN_COLUMNS = 20
 SCORES = {
     "multi_label_classification": ("1 / (1 + np.exp(-logits))", "probabilities of each label"),
     "single_label_classification": (
@@ -89,7 +94,9 @@ Columns of tables become features by what `pipeline.json` says under `preprocess
 
 def _columns(pipeline: Mapping[str, Any]) -> str:
     schema = DatasetSchema.from_dict(pipeline["preprocessor"]["schema"])
-    return ", ".join(f"`{column}`" for column in schema.input_columns)
+    columns = schema.input_columns
+    more = f" and {len(columns) - SHOWN_COLUMNS} more" if len(columns) > SHOWN_COLUMNS else ""
+    return ", ".join(f"`{column}`" for column in columns[:SHOWN_COLUMNS]) + more
 
 
 def _snippet(kind: str, tokenizer: Mapping[str, Any], max_length: int, signature: Signature) -> str:
@@ -130,7 +137,9 @@ def _measured(pipeline: Mapping[str, Any], report: ExportReport) -> str:
         + "."
     ]
     if report.checks:
-        parts.append(check_table(report))
+        columns, cells = check_cells(report)
+        n_rows = next(iter(report.checks.values())).rows
+        parts.append(f"On {n_rows} rows, beside the artefact:\n\n{_table(columns, cells)}")
     if pipeline["metrics"]:
         rows = [
             (split, metric_title(name), f"{value:.4f}")
@@ -141,17 +150,6 @@ def _measured(pipeline: Mapping[str, Any], report: ExportReport) -> str:
     return "\n\n".join(parts)
 
 
-def check_table(report: ExportReport) -> str:
-    """Return how each form compares with the artefact on rows, as Markdown.
-
-    Args:
-        report: Of an export with rows to check with.
-    """
-    columns, rows = check_cells(report)
-    n_rows = next(iter(report.checks.values())).rows
-    return f"On {n_rows} rows, beside the artefact:\n\n{_table(columns, rows)}"
-
-
 def check_cells(report: ExportReport) -> tuple[list[str], list[list[str]]]:
     """Return headings and cells of the comparison on rows; the artefact's metrics come first.
 
@@ -159,8 +157,8 @@ def check_cells(report: ExportReport) -> tuple[list[str], list[list[str]]]:
         report: Of an export with rows to check with.
     """
     first = next(iter(report.checks.values()))
-    metrics = list(first.metrics)[:SHOWN_METRICS]
-    columns = ["model", "largest difference of a logit", "mean", "rows decided otherwise", *map(metric_title, metrics)]
+    metrics = [name for name in SHOWN_METRICS[report.problem_type] if name in first.metrics]
+    columns = ["model", "logits apart by at most", "on average", "rows decided otherwise", *map(metric_title, metrics)]
     rows = [["artefact", "", "", "", *(f"{first.metrics_before[name]:.4f}" for name in metrics)]]
     for form, check in report.checks.items():
         changed = "–" if check.decisions_changed is None else f"{check.decisions_changed:.1%}"

@@ -50,6 +50,7 @@ class ExportReport:
 
     Attributes:
         folder: Where.
+        problem_type: Of the model.
         bytes: Size of each file, by name.
         differences: For each float32 form the largest difference from the artefact on made-up inputs of several shapes
             and with modalities missing, over the larger of 1 and the largest output.
@@ -57,6 +58,7 @@ class ExportReport:
     """
 
     folder: Path
+    problem_type: str
     bytes: Mapping[str, int]
     differences: Mapping[Form, float]
     checks: Mapping[Form, RowCheck] = field(default_factory=dict)
@@ -134,7 +136,8 @@ def export_artefact(
                     check_tolerance(form.title, checks[form].relative)
         section["checks"] = {form.title: found.to_dict() for form, found in checks.items()}
         write_json_atomically(temporary / PIPELINE_FILE, {**pipeline, SECTION: section})
-        report = ExportReport(target, {name: entry["bytes"] for name, entry in files.items()}, differences, checks)
+        sizes = {name: entry["bytes"] for name, entry in files.items()}
+        report = ExportReport(target, source.problem_type, sizes, differences, checks)
         write_text_atomically(temporary / README_FILE, exported_card(pipeline, described, signature, report))
     return report
 

@@ -16,6 +16,7 @@ EXPORT_FORMAT = 1
 PIPELINE_FILE = "pipeline.json"
 SECTION = "export"
 """The key of ``pipeline.json`` that only an exported model has."""
+SECTION_KEYS = ("tokenizer", "gates", "opset", "files", "differences", "versions")
 TOKENIZER_FILE = "tokenizer.json"
 README_FILE = "README.md"
 MODELS: dict[str, tuple[str, ...]] = {
@@ -105,6 +106,9 @@ def read_section(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"'{folder}' is of the export format {found!r}, this version of mmadapters reads up to {EXPORT_FORMAT}. "
             "Install a newer mmadapters."
         )
+    absent = [name for name in SECTION_KEYS if name not in section]
+    if absent:
+        raise ArtefactError(f"'{folder / PIPELINE_FILE}' lacks {listed(absent)} of the export. Export the model again.")
     return pipeline, section
 
 
