@@ -18,6 +18,8 @@ FORMS: dict[str, dict[str, Any]] = {
     "openvino": {"runtime": "openvino"},
 }
 """The exported forms by name, with what loads them."""
+IDS = (1000, 20_000)
+"""Of the tokens: whole words of MiniLM's vocabulary."""
 COMMAND_OPTIONS = {"onnxruntime int8": ["--int8"], "openvino": ["--runtime", "openvino"]}
 COMMAND = """
 import sys
@@ -38,7 +40,7 @@ class ExportedForm:
 
     Args:
         name: ``eager``, or one of ``FORMS``.
-        settings: ``artefact`` and ``exported`` folders, ``threads``, ``rows`` and ``tokens``.
+        settings: ``artefact`` and ``exported`` folders, ``threads``, ``rows``, ``tokens``, and perhaps ``ids``.
     """
 
     parts = ("infer",)
@@ -56,7 +58,7 @@ class ExportedForm:
         self.eager = name == SAVED
         random = np.random.default_rng(0)
         names = [n for n in self.model.preprocessor.tokenizer.model_input_names if n != "input_ids"]
-        self.text = {"input_ids": random.integers(1000, 20000, (rows, tokens))}
+        self.text = {"input_ids": random.integers(*settings.get("ids", IDS), (rows, tokens))}
         self.text |= {n: np.full((rows, tokens), int(n == "attention_mask"), np.int64) for n in names}
         modalities = self.model.preprocessor.modalities
         self.features = {m.name: random.normal(size=(rows, m.feature_dim)).astype(np.float32) for m in modalities}

@@ -220,7 +220,10 @@ def test_the_leaves_need_the_standard_library_alone() -> None:
 
 def test_the_command_line_and_the_package_load_nothing_heavy() -> None:
     loaded = loaded_with("mmadapters.cli.main", SOURCES)
-    verbs = {f"mmadapters.cli.{verb}" for verb in ("train", "search", "compare", "evaluate", "predict", "export", "info", "demo")}
+    verbs = {
+        f"mmadapters.cli.{verb}"
+        for verb in ("train", "search", "compare", "evaluate", "predict", "export", "info", "demo")
+    }
     assert verbs | {"mmadapters", "mmadapters._registration", "mmadapters.cli", "mmadapters.cli.settings"} <= loaded
     problems = [line for name in sorted(loaded) for line in heavy_imports(SOURCES[name][0], name, SOURCES[name][1])]
     assert problems == []
