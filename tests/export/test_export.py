@@ -18,6 +18,8 @@ from encoders import ENCODERS, classifier
 from exported_models import ROWS, Export, made_artefact
 from peft import get_peft_model
 
+from mmadapters.adapters.adapter_fusion import add_adapter_fusion
+from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.data.schema import DatasetSchema
 from mmadapters.errors import ArtefactError, ConfigurationError, MissingDependencyError
 from mmadapters.export import export_artefact, graph, load_exported
@@ -183,3 +185,25 @@ def test_single_label_predictions_are_labels(export: Export) -> None:
     probabilities = table.filter(like="probability_").to_numpy(float)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, atol=1e-9)
     assert table["prediction"].tolist() == ["abc"[place] for place in probabilities.argmax(axis=1)]
+
+
+@pytest.mark.slow
+def test_one_of_several_adapters_with_a_head_of_its_own(export: Export, tmp_path: Path) -> None:
+    artefact = made_artefact(small(export))
+    clip, poster, _ = artefact.preprocessor.modalities
+    own = {"bottleneck_size": 8, "task_type": "SEQ_CLS"}
+    artefact.model.add_adapter("clips", MultimodalAdapterConfig(modalities=[clip], labels=["x", "y"], **own))
+    artefact.model.add_adapter("posters", MultimodalAdapterConfig(modalities=[poster], **own))
+    add_adapter_fusion(artefact.model, "fused", ["clips", "posters"], labels=["p", "q", "r", "s"])
+    for name, labels, modalities in (("fused", list("pqrs"), ["clip", "the-poster"]), ("clips", ["x", "y"], ["clip"])):
+        artefact.model.set_adapter(name)
+        chosen = replace(artefact, model=strong(artefact.model).eval(), thresholds=None)
+        export_artefact(chosen, tmp_path / name, gates=True)
+        loaded = load_exported(tmp_path / name, threads=1)
+        assert loaded.labels == labels
+        assert [modality.name for modality in loaded.signature.modalities] == modalities
+        data = chosen.preprocessor.transform(ROWS, with_labels=False)
+        expected, found = (model.predict_dataset(data, output_gates=True) for model in (chosen, loaded))
+        np.testing.assert_allclose(found.logits, expected.logits, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(found.gates, expected.gates, rtol=0, atol=1e-5)
+    assert loaded.pipeline["export"]["gates"]["names"] == ["text", "clip"]
