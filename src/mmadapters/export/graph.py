@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -192,8 +193,6 @@ def require(*packages: str) -> None:
     Raises:
         MissingDependencyError: Names those that are not installed.
     """
-    import importlib.util
-
     absent = [package for package in packages if importlib.util.find_spec(package) is None]
     if absent:
         raise MissingDependencyError(

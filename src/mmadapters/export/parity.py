@@ -66,6 +66,7 @@ def largest_difference(plain: TensorsOnly, session: Session, artefact: Artefact)
         where one of both is not finite.
     """
     tokenizer, signature = artefact.preprocessor.tokenizer, plain.signature
+    embeddings = artefact.model.get_base_model().get_input_embeddings().weight
     worst = 0.0
     for seed, (rows, tokens, steps) in enumerate(SHAPES):
         for present in PRESENT:
@@ -74,7 +75,7 @@ def largest_difference(plain: TensorsOnly, session: Session, artefact: Artefact)
                 rows,
                 min(tokens, artefact.preprocessor.max_length),
                 steps,
-                vocabulary=len(tokenizer),
+                vocabulary=min(len(tokenizer), len(embeddings)),
                 seed=seed,
                 present=present,
                 side=tokenizer.padding_side,
