@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from typing import Any
 import onnx
 import pytest
 from exported_models import Export
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto
 
 from mmadapters.artefact import load_artefact, save_artefact
-from mmadapters.errors import ArtefactError, ConfigurationError, MissingDependencyError
+from mmadapters.errors import ArtefactError, ConfigurationError, MissingDependencyError, MMAdaptersError
 from mmadapters.export import export_artefact, load_exported
 from mmadapters.export.files import file_entries, is_exported
 
@@ -200,3 +204,31 @@ def test_a_runtime_that_is_not_installed(folder: Path, monkeypatch: pytest.Monke
         MissingDependencyError, match=r'needs the package .openvino.*pip install openvino, or "mmadapters\[op'
     ):
         load_exported(folder, runtime="openvino")
+
+
+def places(value: Any, path: tuple = ()) -> list[tuple]:
+    """Return the path of every value in nested lists and dictionaries."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(place for key, part in inner for place in places(part, (*path, key)))]
+
+
+ODD = (None, -1, 0, 10**12, 0.5, True, "x", "../x", [], {}, [[]], {"x": 1})
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_any_value_of_the_pipeline_may_be_another(export: Export, data: st.DataObject) -> None:
+    """It is loaded, or refused with a reason; there is no other error."""
+    pipeline = json.loads((export.folder / "pipeline.json").read_text())
+    *above, last = data.draw(st.sampled_from(places(pipeline)[1:]))
+    changed = pipeline
+    for key in above:
+        changed = changed[key]
+    changed[last] = data.draw(st.sampled_from(ODD))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file in ("model.onnx", "tokenizer.json"):
+            os.link(export.folder / file, folder / file)
+        (folder / "pipeline.json").write_text(json.dumps(pipeline))
+        with contextlib.suppress(MMAdaptersError):
+            assert load_exported(folder, threads=1).preprocessor.max_length is not None
