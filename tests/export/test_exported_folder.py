@@ -87,6 +87,8 @@ def test_an_artefact_is_no_exported_model_and_the_other_way_round(export: Export
         (lambda p: p.update(thresholds=[0.5]), "1 thresholds for 3 labels"),
         (lambda p: p.update(threshold=[]), "lacks something or holds what it should not"),
         (lambda p: p.pop("problem_type"), "KeyError"),
+        (lambda p: p.update(problem_type="ranking"), "problem type 'ranking'"),
+        (lambda p: p.update(batch_size=0), "batch size 0"),
         (
             lambda p: p["preprocessor"]["modalities"][1].update(feature_dim=7),
             r"modality_features.the-poster' as float32",

@@ -15,6 +15,7 @@ from mmadapters.data.batching import inference_batches
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.padding import pad_tokens, stack_features
 from mmadapters.data.preprocessor import Preprocessor
+from mmadapters.data.schema import PROBLEM_TYPES
 from mmadapters.errors import ArtefactError, ConfigurationError, DataError, MMAdaptersError
 from mmadapters.evaluation.predictions import Predictions, decided, in_row_order
 from mmadapters.evaluation.scores import scores_from_logits
@@ -186,13 +187,15 @@ def load_exported(
         thresholds = tuple(map(float, pipeline["thresholds"])) if pipeline.get("thresholds") else None
         if thresholds is not None and len(thresholds) != len(pipeline["labels"]):
             raise ValueError(f"{len(thresholds)} thresholds for {len(pipeline['labels'])} labels")
+        if pipeline["problem_type"] not in PROBLEM_TYPES or int(pipeline["batch_size"]) < 1:
+            raise ValueError(f"problem type {pipeline['problem_type']!r}, batch size {pipeline['batch_size']!r}")
         session = open_session(source / MODELS[form.name][0], form.runtime, signature, threads)
         return ExportedModel(
             session=session,
             form=form,
             signature=signature,
             preprocessor=preprocessor,
-            problem_type=str(pipeline["problem_type"]),
+            problem_type=pipeline["problem_type"],
             labels=[str(label) for label in pipeline["labels"]],
             threshold=float(pipeline["threshold"]),
             thresholds=thresholds,
