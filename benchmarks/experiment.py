@@ -17,7 +17,14 @@ from mmadapters.cli.console import step
 from mmadapters.files import write_json_atomically
 
 PACKAGES = ("mmadapters", "torch", "transformers", "peft", "numpy")
-RUNNERS = {"steps": "shapes", "growth": "axes", "length": "plot_tokens", "movies": "variants", "quality": "compare"}
+RUNNERS = {
+    "steps": "shapes",
+    "growth": "axes",
+    "length": "plot_tokens",
+    "movies": "variants",
+    "quality": "compare",
+    "export": "forms",
+}
 """The scripts that run experiments, each with a key that only its configurations have."""
 
 

@@ -20,11 +20,15 @@ import torch
 
 
 def make_contender(specification: dict[str, Any]) -> Any:
-    """Return the contender that is asked for: of a data set with many rows, or of a batch."""
+    """Return the contender that is asked for: of a data set with many rows, an exported form, or of a batch."""
     if "rows" in specification:
         from rows import ROW_CONTENDERS
 
         return ROW_CONTENDERS[specification["contender"]](specification["rows"])
+    if "exported_form" in specification:
+        from exported_forms import ExportedForm
+
+        return ExportedForm(specification["contender"], specification["exported_form"])
     from contenders import Contender
 
     return Contender(specification["contender"], specification["shape"])
@@ -34,7 +38,7 @@ def serve(specification: dict[str, Any], questions: Iterable[str], answers: Text
     """Make the contender and answer until ``end``.
 
     Args:
-        specification: ``contender``, ``threads``, and ``shape`` or ``rows``.
+        specification: ``contender``, ``threads``, and ``shape``, ``rows`` or ``exported_form``.
         questions: Lines of a part and a number of repetitions.
         answers: Where the answers go.
     """

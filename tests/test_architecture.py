@@ -31,13 +31,14 @@ MAY_IMPORT = {
     "evaluation": LEAVES | {"data"},
     "training": LEAVES | {"data", "backbones", "classifier", "adapters", "evaluation"},
     "baselines": TO_EVALUATION - {"features"} | {"training"},
+    "export": LEAVES | {"data", "evaluation", "artefact"},
     "plots": LEAVES | {"evaluation"},
     "report": LEAVES | {"evaluation", "plots"},
     "hub": LEAVES,
     "artefact": TO_EVALUATION | {"training", "report", "hub"},
     "sharing": LEAVES | {"hub", "artefact"},
     "demo": EVERYTHING_BELOW_DEMO,
-    "cli": EVERYTHING_BELOW_DEMO | {"sharing", "plots", "report", "demo", "__init__"},
+    "cli": EVERYTHING_BELOW_DEMO | {"export", "sharing", "plots", "report", "demo", "__init__"},
     "__init__": {"_registration"},
     "_registration": set(),
     "__main__": {"cli"},
@@ -61,7 +62,13 @@ HEAVY = {
     "optuna",
     "tensorboard",
     "matplotlib",
+    "onnx",
+    "onnxruntime",
+    "openvino",
+    "tokenizers",
 }
+WITHOUT_PYTORCH = {"torch", "transformers", "peft", "accelerate", "safetensors", "sklearn", "onnx", "onnxscript"}
+"""What an exported model does without."""
 
 
 @dataclass(frozen=True)
@@ -216,7 +223,10 @@ def test_the_leaves_need_the_standard_library_alone() -> None:
 
 def test_the_command_line_and_the_package_load_nothing_heavy() -> None:
     loaded = loaded_with("mmadapters.cli.main", SOURCES)
-    verbs = {f"mmadapters.cli.{verb}" for verb in ("train", "search", "compare", "evaluate", "predict", "info", "demo")}
+    verbs = {
+        f"mmadapters.cli.{verb}"
+        for verb in ("train", "search", "compare", "evaluate", "predict", "export", "info", "demo")
+    }
     assert verbs | {"mmadapters", "mmadapters._registration", "mmadapters.cli", "mmadapters.cli.settings"} <= loaded
     problems = [line for name in sorted(loaded) for line in heavy_imports(SOURCES[name][0], name, SOURCES[name][1])]
     assert problems == []
@@ -247,6 +257,19 @@ def test_ray_is_loaded_where_it_is_used() -> None:
     }
     assert loading == set()
     assert "mmadapters.features.ray_workers" not in loaded_with("mmadapters.features.extract", SOURCES)
+
+
+def test_an_exported_model_is_loaded_without_pytorch() -> None:
+    loaded = loaded_with("mmadapters.export.exported", SOURCES)
+    assert {"mmadapters.data.preprocessor", "mmadapters.data.dataset", "mmadapters.evaluation.predictions"} <= loaded
+    imported = {
+        entry.module.split(".")[0]
+        for name in loaded
+        for entry in imports_of(SOURCES[name][0], name, SOURCES[name][1])
+        if entry.at_import_time
+    }
+    assert imported & WITHOUT_PYTORCH == set()
+    assert "torch" in {entry.module for entry in imports_of(SOURCES["mmadapters.export.graph"][0], "x")}
 
 
 def test_no_file_is_too_long_and_none_is_a_drawer() -> None:

@@ -63,6 +63,18 @@ def test_the_linear_head_stands_behind_a_layer_norm(tiny_backbone: Path) -> None
     assert head.out.weight.detach().std().item() == pytest.approx(0.02, rel=0.3)
 
 
+def test_the_last_token_is_found_at_any_batch_size_in_an_exported_program(tiny_backbone: Path) -> None:
+    model = classifier(tiny_backbone, pooling="last")
+    sizes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
+    shapes = {"input_ids": sizes, "attention_mask": sizes}
+    inputs = {"input_ids": IDS, "attention_mask": MASK}
+    program = torch.export.export(model, (), inputs, dynamic_shapes=shapes).module()
+    with torch.no_grad():
+        for rows in (2, 1):
+            given = {name: values[:rows] for name, values in inputs.items()}
+            torch.testing.assert_close(program(**given).logits, model(**given).logits, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("head", ["linear", "mlp"])
 def test_save_and_load_the_whole_model(tiny_backbone: Path, tmp_path: Path, head: str) -> None:
     model = classifier(tiny_backbone, head=head, pooling="cls")

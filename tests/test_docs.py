@@ -137,6 +137,7 @@ def test_a_run_as_documented(document: str, movies: Path, tiny_backbone: Path, c
             r"`(report\.html|explanation\.md|explanation\.json|rows\.csv)`", (ROOT / "docs/explain.md").read_text()
         )
         assert {path.name for path in Path("runs/movies/explained").iterdir()} == {*named, "figures"}
+        exported_as_documented(capsys)
     predictions = pd.read_csv("predictions.csv")
     assert len(predictions) == 40
     assert {"prediction", "probability_Comedy", "probability_Drama", "probability_War"} <= set(predictions)
@@ -147,6 +148,35 @@ def test_a_run_as_documented(document: str, movies: Path, tiny_backbone: Path, c
         assert yaml.safe_load(Path("runs/movies/config.resolved.yaml").read_text())["seed"] == 1
         for code in blocks(document, "python"):
             exec(compile(code, document, "exec"), {})
+
+
+def exported_as_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    """Run docs/export.md with the artefact of the run in the README."""
+    pytest.importorskip("onnxscript")
+    pytest.importorskip("openvino")
+    document = "docs/export.md"
+    first, *others = [line for block in blocks(document, "console") for line in block.splitlines()]
+    assert [line.split()[1] for line in others] == ["predict", "predict", "predict", "evaluate", "info"]
+    run_command(first)
+    printed = capsys.readouterr().out
+    assert "on 40 rows" in printed
+    assert "onnxruntime, int8" in printed
+    written = {path.name for path in Path("runs/movies/exported").iterdir()}
+    text = (ROOT / document).read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`[^|]+) \| ", text, re.MULTILINE)
+    assert written == {name for cell in cells for name in re.findall(r"`([^`]+\.[^`]+)`", cell)}
+    eager = pd.read_csv("predictions.csv")
+    for line in others:
+        run_command(line)
+        found = pd.read_csv("predictions.csv")
+        probabilities = [name for name in eager if name.startswith("probability_")]
+        np.testing.assert_allclose(found[probabilities], eager[probabilities], atol=0.1 if "--int8" in line else 1e-5)
+    assert "differs from the artefact by" in capsys.readouterr().out
+    for code in blocks(document, "python"):
+        exec(compile(code, document, "exec"), {})
+    assert "probability_War" in capsys.readouterr().out
+    named = set(re.findall(r"`([a-z0-9-]+)`", re.search(r"^\| encoders \|.*$", text, re.MULTILINE)[0]))  # type: ignore[index]
+    assert named | {"longformer"} == set(ENCODER_SITES)
 
 
 def test_a_comparison_as_documented(movies: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -309,7 +309,7 @@ class TextClassifier(PreTrainedModel):
             if attention_mask is None:
                 return states[:, -1]
             positions = torch.arange(states.shape[1], device=states.device) * attention_mask
-            return states[torch.arange(len(states), device=states.device), positions.argmax(dim=1)]
+            return states[torch.arange(states.shape[0], device=states.device), positions.argmax(dim=1)]
         if attention_mask is None:
             return states.mean(dim=1)
         weights = attention_mask.to(states.dtype)[..., None]

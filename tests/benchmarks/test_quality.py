@@ -77,15 +77,18 @@ def test_configurations_are_comparisons_that_can_be_planned(folder: Path, tmp_pa
     config = read_config(folder)
     assert config["rows"] in quality.PREPARED
     compare = CompareConfig(**config["compare"])
-    labels = [entry.label or entry.name for entry in method_entries(compare.methods)]
-    assert set(quality_page.README_ROWS) - {"logistic regression"} <= set(labels)
-    assert compare.seeds == [0, 1, 2, 3, 4]
+    if folder.name in quality_page.SETS:
+        labels = [entry.label or entry.name for entry in method_entries(compare.methods)]
+        assert set(quality_page.README_ROWS) - {"logistic regression"} <= set(labels)
+        assert compare.seeds == [0, 1, 2, 3, 4]
     modalities = {"poster": {"column": "poster"}, "table": {"numeric": ["year"]}}
     run = {"data": {"train": "rows.csv", "text": "plot", "label": "genres"}, "modalities": modalities}
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(run))
     merged = quality.settings(tmp_path / "train.yaml", config, tmp_path / "out")
     (tmp_path / "compare.yaml").write_text(yaml.safe_dump(merged, sort_keys=False))
-    assert plan_contenders(load_settings(RunConfig, tmp_path / "compare.yaml")).contenders[0].name == "adapters"
+    assert "adapters" in [
+        each.name for each in plan_contenders(load_settings(RunConfig, tmp_path / "compare.yaml")).contenders
+    ]
 
 
 def test_the_run_of_an_experiment_wins_section_by_section(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def batch_shape(text: Mapping[str, Any]) -> tuple[int, int]:
     """
     for name in ("input_ids", "inputs_embeds"):
         if text.get(name) is not None:
-            return int(text[name].shape[0]), int(text[name].shape[1])
+            # As they are: int() would fix the sizes in a compiled or exported graph.
+            return text[name].shape[0], text[name].shape[1]
     raise InputError("The model was called without input_ids and without inputs_embeds. Pass one of them.")
 
 

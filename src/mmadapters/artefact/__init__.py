@@ -17,7 +17,7 @@ from mmadapters.artefact.loading import load_artefact, read_artefact
 from mmadapters.artefact.model import Artefact, weights_digest
 from mmadapters.artefact.pipeline_file import FORMAT_VERSION
 from mmadapters.artefact.record import training_record, training_settings
-from mmadapters.artefact.saving import artefact_bytes, card_of, check_may_be_written, save_artefact
+from mmadapters.artefact.saving import artefact_bytes, card_of, check_may_be_written, describe_pipeline, save_artefact
 
 __all__ = [
     "CARD_FILE",
@@ -29,6 +29,7 @@ __all__ = [
     "artefact_bytes",
     "card_of",
     "check_may_be_written",
+    "describe_pipeline",
     "find_artefact",
     "load_artefact",
     "read_artefact",

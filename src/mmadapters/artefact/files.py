@@ -45,6 +45,11 @@ def check_folder(folder: Path) -> None:
         ArtefactError: If a file is absent, too large, no regular file, or a link that leaves the folder.
     """
     absent = [name for name in FILES if not os.path.lexists(folder / name)]
+    if absent and any(folder.glob("model*.onnx")):
+        raise ArtefactError(
+            f"'{folder}' is an exported model, which is for prediction alone: `mmadapters predict` and `evaluate` and "
+            "mmadapters.export.load_exported take it. Name the artefact that it was made from."
+        )
     if WEIGHTS_FILE in absent and folder.is_dir():
         pickles = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in PICKLE_SUFFIXES)
         if pickles:

@@ -12,8 +12,11 @@ from peft import PeftModel
 from torch import nn
 
 from mmadapters.data.collator import MultimodalCollator
+from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.errors import ArtefactError
+from mmadapters.evaluation.evaluator import predict
+from mmadapters.evaluation.predictions import Predictions
 from mmadapters.training.fit import ModelSettings, active_modalities
 
 
@@ -84,6 +87,35 @@ class Artefact:
     def collator(self) -> MultimodalCollator:
         """Makes batches for the model of the preprocessor's rows."""
         return MultimodalCollator(self.preprocessor.tokenizer, self.preprocessor.modalities)
+
+    def predict_dataset(
+        self,
+        dataset: MultimodalDataset,
+        *,
+        batch_size: int | None = None,
+        max_tokens_per_batch: int | None = None,
+        output_gates: bool = False,
+        progress: bool = False,
+    ) -> Predictions:
+        """Predict all rows of a data set that the preprocessor made, in their order.
+
+        Args:
+            dataset: The rows; labels are not looked at.
+            batch_size: Examples a batch, where they are to be others than the artefact's.
+            max_tokens_per_batch: Most tokens of a batch, where they are to be others than the artefact's.
+            output_gates: Whether to collect the gates' means.
+            progress: Whether to show a progress bar.
+        """
+        return predict(
+            self.model,
+            dataset,
+            self.collator,
+            self.problem_type,
+            batch_size=batch_size or self.batch_size,
+            max_tokens_per_batch=max_tokens_per_batch or (None if batch_size else self.max_tokens_per_batch),
+            output_gates=output_gates,
+            progress=progress,
+        )
 
 
 def encoder_of(model: PeftModel) -> nn.Module:

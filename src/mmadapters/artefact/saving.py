@@ -51,7 +51,7 @@ def save_artefact(artefact: Artefact, folder: str | Path) -> Path:
     """
     target = Path(folder)
     check_may_be_written(target)
-    pipeline = _pipeline(artefact)
+    pipeline = describe_pipeline(artefact)
     target.parent.mkdir(parents=True, exist_ok=True)
     with replace_folder(target) as temporary:
         active = artefact.model.active_adapter
@@ -132,7 +132,12 @@ def artefact_bytes(folder: str | Path) -> int:
     return sum(path.stat().st_size for path in Path(folder).rglob("*") if path.is_file())
 
 
-def _pipeline(artefact: Artefact) -> dict[str, Any]:
+def describe_pipeline(artefact: Artefact) -> dict[str, Any]:
+    """Return the content of ``pipeline.json`` but for the digests of files, as plain values.
+
+    Args:
+        artefact: What is to be saved or exported.
+    """
     backbone, encoder = artefact.settings.backbone, encoder_of(artefact.model)
     is_local = backbone not in PACKAGED_BACKBONES and Path(backbone).is_dir()
     commit = artefact.backbone_revision or getattr(encoder.config, COMMIT, None)

@@ -15,7 +15,8 @@ from mmadapters.data.collator import MultimodalCollator
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.errors import ConfigurationError
-from mmadapters.evaluation.evaluator import in_row_order, to_device
+from mmadapters.evaluation.evaluator import to_device
+from mmadapters.evaluation.predictions import in_row_order
 from mmadapters.modality import TEXT
 
 SMALLEST_DEVIATION = 1e-6

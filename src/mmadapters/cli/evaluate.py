@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mmadapters.cli.model import Int8, Runtime, load_model
 from mmadapters.cli.store_option import Stores, with_chosen_stores
 
 
@@ -17,6 +18,8 @@ def evaluate(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report as JSON.")] = None,
     backbone: Annotated[str | None, typer.Option(help="Where the backbone is, if not under its saved name.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    runtime: Runtime = None,
+    int8: Int8 = False,
     store: Stores = None,
     max_tokens_per_batch: Annotated[
         int | None, typer.Option(min=1, help="Most tokens of a batch, padding included; else the model's batch size.")
@@ -24,26 +27,14 @@ def evaluate(
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Score a saved model on rows with labels: metrics and a table per label."""
-    from mmadapters.artefact import load_artefact
-    from mmadapters.cli.console import prepare_libraries
     from mmadapters.data.files import read_rows
     from mmadapters.evaluation.evaluator import evaluate as score
-    from mmadapters.evaluation.evaluator import predict
     from mmadapters.files import write_json_atomically
 
-    shown = prepare_libraries(progress)
-    artefact = load_artefact(model, backbone)
+    artefact, shown = load_model(model, backbone, runtime, int8, progress)
     preprocessor = with_chosen_stores(artefact.preprocessor, store)
     dataset = preprocessor.transform(read_rows(rows))
-    predictions = predict(
-        artefact.model,
-        dataset,
-        artefact.collator,
-        artefact.problem_type,
-        batch_size=artefact.batch_size,
-        max_tokens_per_batch=max_tokens_per_batch or artefact.max_tokens_per_batch,
-        progress=shown,
-    )
+    predictions = artefact.predict_dataset(dataset, max_tokens_per_batch=max_tokens_per_batch, progress=shown)
     report = score(predictions, dataset, artefact.problem_type, artefact.labels, artefact.thresholds)
     content = {**report.to_dict(), "unseen_labels": dict(dataset.unseen_labels)}
     if output is not None:

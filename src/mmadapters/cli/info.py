@@ -57,6 +57,10 @@ def describe(folder: Path, backbone: str | None = None) -> dict[str, Any]:
         folder: Of a saved model.
         backbone: Where the backbone is, if not under its saved name.
     """
+    from mmadapters.export.files import is_exported
+
+    if is_exported(folder):
+        return describe_exported(folder)
     from mmadapters.artefact import artefact_bytes, find_artefact, load_artefact
 
     found = find_artefact(folder)
@@ -125,3 +129,27 @@ def _rows(split: dict[str, Any]) -> str:
     source = f" of {split['source']}" if split.get("source") else ""
     chosen = ", on which epoch and thresholds were chosen" if split.get("chosen_on") else ""
     return f"{split['rows']:,} rows{source}{chosen}"
+
+
+def describe_exported(folder: Path) -> dict[str, Any]:
+    """Return what ``mmadapters info`` prints of an exported model, as plain values; no graph is opened.
+
+    Args:
+        folder: Of the model.
+    """
+    from mmadapters.export.files import read_section
+
+    pipeline, section = read_section(folder)
+    modalities = pipeline["preprocessor"]["modalities"]
+    return {
+        "folder": str(folder),
+        "exported from": pipeline["model"]["backbone"],
+        "problem type": pipeline["problem_type"],
+        "labels": ", ".join(pipeline["labels"]),
+        "modalities": {m["name"]: f"{m['kind']}, {m['feature_dim']} wide" for m in modalities} or "none",
+        "gates": ", ".join(section["gates"]["names"]) or "not exported",
+        "opset": section["opset"],
+        "files": {name: f"{entry['bytes']:,} bytes" for name, entry in section["files"].items()},
+        "differs from the artefact by": {name: f"{found:.1e}" for name, found in section["differences"].items()},
+        "made with": ", ".join(f"{name} {version}" for name, version in section["versions"].items() if version),
+    }

@@ -15,6 +15,7 @@ from mmadapters.cli import (
     demo,
     evaluate,
     explain,
+    export,
     extract,
     import_pickles,
     info,
@@ -64,6 +65,7 @@ app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("explain")(explain.explain)
+app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("push")(push.push)
 app.command("demo")(demo.demo)

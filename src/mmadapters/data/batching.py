@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
 
 import numpy as np
-from torch.utils.data import Sampler
 
 from mmadapters.errors import ConfigurationError
 
@@ -64,7 +63,7 @@ def check_token_budget(lengths: np.ndarray, max_tokens: int | None) -> None:
         )
 
 
-class TrainingBatches(Sampler[list[int]]):
+class TrainingBatches:
     """Batches for training, drawn anew in each epoch: every row in exactly one of them.
 
     The batches of an epoch follow from seed and epoch alone, and their number is the same in every epoch. Several

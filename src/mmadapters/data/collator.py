@@ -10,7 +10,8 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
-from mmadapters.errors import ConfigurationError, DataError
+from mmadapters.data.padding import stack_features
+from mmadapters.errors import ConfigurationError
 from mmadapters.modality import Modality
 
 PREFIX_STATES = "prefix_states"
@@ -72,9 +73,9 @@ class MultimodalCollator:
             )
         )
         if self.modalities:
-            stacked = {modality.name: _stack(modality, items) for modality in self.modalities}
-            batch["modality_features"] = {name: features for name, (features, _) in stacked.items()}
-            batch["modality_mask"] = {name: mask for name, (_, mask) in stacked.items()}
+            stacked = {modality.name: stack_features(modality, items) for modality in self.modalities}
+            batch["modality_features"] = {name: torch.from_numpy(values) for name, (values, _) in stacked.items()}
+            batch["modality_mask"] = {name: torch.from_numpy(mask) for name, (_, mask) in stacked.items()}
         if PREFIX_STATES in items[0]:
             batch[PREFIX_STATES] = _placed(items, batch["attention_mask"])
         if "labels" in items[0]:
@@ -88,34 +89,6 @@ def _placed(items: Sequence[dict[str, Any]], attention_mask: torch.Tensor) -> to
     for row, (item, mask) in enumerate(zip(items, attention_mask.bool(), strict=True)):
         placed[row, mask] = torch.from_numpy(np.array(item[PREFIX_STATES], dtype=np.float32))
     return placed
-
-
-def _stack(modality: Modality, items: Sequence[dict[str, Any]]) -> tuple[torch.Tensor, torch.Tensor]:
-    rows = [_features(modality, item) for item in items]
-    steps = max((len(row) for row in rows if row is not None and row.ndim == 2), default=None)
-    features = np.zeros((len(rows), steps or 1, modality.feature_dim), dtype=np.float32)
-    mask = np.zeros(features.shape[:2], dtype=bool)
-    for place, row in enumerate(rows):
-        if row is not None:
-            sequence = np.atleast_2d(row)
-            features[place, : len(sequence)] = sequence
-            mask[place, : len(sequence)] = True
-    if steps is None:
-        features, mask = features[:, 0], mask[:, 0]
-    return torch.from_numpy(features), torch.from_numpy(mask)
-
-
-def _features(modality: Modality, item: dict[str, Any]) -> np.ndarray | None:
-    given = item.get("modality_features", {}).get(modality.name)
-    if given is None:
-        return None
-    features = np.asarray(given)
-    if features.ndim not in (1, 2) or features.shape[-1] != modality.feature_dim:
-        raise DataError(
-            f"Modality '{modality.name}' was given features of the shape {features.shape}. Accepted are "
-            f"({modality.feature_dim},) and (steps, {modality.feature_dim})."
-        )
-    return features
 
 
 def _label_tensor(labels: np.ndarray) -> torch.Tensor:

@@ -11,14 +11,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from torch.utils.data import Dataset
 
 from mmadapters.errors import DataError, did_you_mean, listed
 from mmadapters.features.cells import is_missing
 from mmadapters.modality import Modality
+
+if TYPE_CHECKING:
+    from torch.utils.data import Dataset
+
+    Rows = Dataset[dict[str, Any]]
+else:
+    # A DataLoader takes whatever has rows and a length, and an exported model runs where there is no PyTorch.
+    Rows = object
 
 _ACCEPTED = (
     "A cell is accepted as an array or list of numbers, (width,) or (steps, width), or as the path of a '.npy' file "
@@ -124,7 +131,7 @@ class ModalityColumn(Protocol):
         ...
 
 
-class MultimodalDataset(Dataset[dict[str, Any]]):
+class MultimodalDataset(Rows):
     """N rows for ``MultimodalCollator``.
 
     Everything is held in memory but sequences in ``.npy`` files and features in stores.

@@ -6,11 +6,10 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from transformers import PreTrainedTokenizerBase
 
 from mmadapters.data.dataset import FeatureColumn, MultimodalDataset
 from mmadapters.data.labels import LabelEncoder, report_unseen
@@ -23,6 +22,9 @@ from mmadapters.features.cells import is_missing
 from mmadapters.features.store import FeatureStore
 from mmadapters.features.tabular import TabularEncoder
 from mmadapters.modality import Modality
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 

@@ -30,8 +30,9 @@ from mmadapters.data.files import read_rows
 from mmadapters.data.preprocessor import Preprocessor
 from mmadapters.data.schema import MULTI_LABEL, DatasetSchema
 from mmadapters.errors import ArtefactError
-from mmadapters.evaluation.evaluator import GateMeans, Predictions, evaluate, gate_means, predict
+from mmadapters.evaluation.evaluator import GateMeans, evaluate, gate_means, predict
 from mmadapters.evaluation.metrics import MetricsReport, compute_metrics
+from mmadapters.evaluation.predictions import Predictions
 from mmadapters.evaluation.thresholds import validation_thresholds
 from mmadapters.files import write_json_atomically, write_text_atomically
 from mmadapters.modality import TEXT

@@ -16,24 +16,10 @@ from mmadapters.data.batching import inference_batches, padded_lengths
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.errors import DataError, listed
 from mmadapters.evaluation.metrics import MULTI_LABEL, MetricsReport, compute_metrics
+from mmadapters.evaluation.predictions import Predictions, in_row_order
 from mmadapters.evaluation.scores import scores_from_logits
 from mmadapters.evaluation.thresholds import with_tuned_figures
 from mmadapters.modality import TEXT
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model says of a data set.
-
-    Attributes:
-        scores: Probabilities (N, C), or for a regression values (N,).
-        logits: (N, C), float32.
-        gates: (N, sites, 1 + m), the text's gate or contribution first, or None. A missing modality's is 0.
-    """
-
-    scores: np.ndarray
-    logits: np.ndarray
-    gates: np.ndarray | None = None
 
 
 def predict(
@@ -94,18 +80,6 @@ def predict(
         all_logits,
         in_row_order(np.concatenate(gates), order) if output_gates else None,
     )
-
-
-def in_row_order(values: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Return values of rows that were taken in another order, in the order of the rows.
-
-    Args:
-        values: (N, …), of the row ``order[i]`` at place i.
-        order: (N,) each row once.
-    """
-    restored = np.empty_like(values)
-    restored[order] = values
-    return restored
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

@@ -14,7 +14,7 @@ from transformers.trainer_utils import seed_worker
 from mmadapters.data.batching import TrainingBatches, inference_batches, longest_first, padded_lengths
 from mmadapters.data.streaming import StreamedDataset
 from mmadapters.errors import ConfigurationError
-from mmadapters.evaluation.evaluator import in_row_order
+from mmadapters.evaluation.predictions import in_row_order
 from mmadapters.training.streamed import BY_LENGTH, RANDOM, streamed_loader
 
 if TYPE_CHECKING:
