@@ -186,3 +186,49 @@ def test_a_model_that_reads_fewer_modalities_needs_no_store_of_the_others(store:
     fitted = Preprocessor.fit(rows(), schema(store), tiny_tokenizer())
     assert fitted.restricted_to(["clip"]).fingerprints == {"clip": VIDEO}
     assert fitted.restricted_to([]).schema.input_columns == ("title",)
+
+
+def test_a_modality_may_have_an_id_column_of_its_own_whose_empty_cells_are_missing(store: Path) -> None:
+    own = (
+        StoredFeatures("poster", str(store), id="picture"),
+        StoredFeatures("clip", str(store), "trailer", "mean", "film"),
+    )
+    frame = rows().drop(columns="id").assign(picture=["a", None, "b", "d"], film=["d", "b", " ", "b"])
+    described = schema(store, modalities=own, id=None)
+    assert described.input_columns == ("title", "picture", "film")
+    assert DatasetSchema.from_dict(json.loads(json.dumps(described.to_dict()))) == described
+    data = Preprocessor.fit(frame, described, tiny_tokenizer()).transform(frame)
+    features = [data[row]["modality_features"] for row in range(4)]
+    assert [None if f["poster"] is None else f["poster"].tolist() for f in features] == [
+        [0.5] * 3,
+        None,
+        [1.5] * 3,
+        [3.5] * 3,
+    ]
+    assert [f["clip"] is None for f in features] == [True, False, True, False]
+    assert data.present("poster").tolist() == [True, False, True, True]
+    assert data.present("clip").tolist() == [False, True, False, True]
+
+
+def test_a_named_store_finds_rows_by_the_id_of_the_schema(store: Path, tmp_path: Path) -> None:
+    own = (StoredFeatures("poster", str(store), "poster", id="picture"),)
+    frame = rows().assign(picture=list("abca"))
+    other = write_store(tmp_path / "other", ids="dcba")
+    fitted = Preprocessor.fit(frame, schema(store, modalities=own), tiny_tokenizer())
+    moved = fitted.with_stores({"poster": str(other)})
+    assert moved.schema.modalities == (StoredFeatures("poster", str(other)),)
+    assert moved.transform(frame)[2]["modality_features"]["poster"].tolist() == [0.5] * 3
+    nameless = Preprocessor.fit(frame, schema(store, modalities=own, id=None), tiny_tokenizer())
+    with pytest.raises(ConfigurationError, match="'poster' is read from a store.*names no id column"):
+        nameless.with_stores({"poster": str(other)})
+
+
+def test_what_an_own_id_column_can_be(store: Path) -> None:
+    with pytest.raises(ConfigurationError, match="id of modality 'poster' was given as ''"):
+        StoredFeatures("poster", "features", id="")
+    own = (StoredFeatures("poster", str(store), id="picture"),)
+    with pytest.raises(DataError, match="The rows have no column 'picture'"):
+        Preprocessor.fit(rows(), schema(store, modalities=own), tiny_tokenizer())
+    frame = rows().assign(picture=["a", None, "nowhere.png", "b"])
+    with pytest.raises(DataError, match="lacks 1 of 4 rows: 'nowhere.png'"):
+        Preprocessor.fit(frame, schema(store, modalities=own), tiny_tokenizer())

@@ -181,11 +181,13 @@ class Preprocessor:
     def with_stores(self, stores: Mapping[str, str]) -> Preprocessor:
         """Return the same preprocessor reading features from other stores, as on another machine or for other rows.
 
+        A modality that had an id column of its own is then found by the schema's id, in the column of its name.
+
         Args:
             stores: Folder of the store, by modality.
 
         Raises:
-            ConfigurationError: If a modality is not read from a store.
+            ConfigurationError: If a modality is not read from a store, or the schema has no id.
         """
         stored = [source.name for source in self.schema.modalities if isinstance(source, StoredFeatures)]
         for name in stores:
@@ -195,7 +197,7 @@ class Preprocessor:
                     f"{listed(stored)}.{did_you_mean(name, stored)}"
                 )
         sources = tuple(
-            replace(source, store=stores[source.name])
+            _from_store(source, stores[source.name])
             if isinstance(source, StoredFeatures) and source.name in stores
             else source
             for source in self.schema.modalities
@@ -247,12 +249,15 @@ class Preprocessor:
         if isinstance(source, TabularColumns):
             return FeatureColumn(modality, self.tabular[source.name].transform(frame))
         if isinstance(source, StoredFeatures):
-            assert self.schema.id is not None
             if source.name not in stores:
                 stores[source.name] = open_store(source)
             fingerprint = self.fingerprints[source.name]
             return stored_column(source, modality, fingerprint, frame, self.schema.id, stores[source.name])
         return FeatureColumn(modality, of_width(frame, source, modality.feature_dim))
+
+
+def _from_store(source: StoredFeatures, store: str) -> StoredFeatures:
+    return replace(source, store=store, id=None, column=None if source.id is not None else source.column)
 
 
 def _tell_what_is_missing(frame: pd.DataFrame, schema: DatasetSchema, data: MultimodalDataset) -> None:

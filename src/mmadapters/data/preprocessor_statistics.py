@@ -124,7 +124,7 @@ class PreprocessorStatistics:
             self._read[source.name],
             self.fingerprints[source.name],
             frame,
-            str(self.schema.id),
+            self.schema.id,
             self._stores[source.name],
         )
         if source.name not in self._present and column.present.any():

@@ -119,15 +119,18 @@ class StoredFeatures:
         store: Folder of the store; a relative path starts from the working folder.
         column: Column of the store; None for the one that is called like the modality.
         pooling: ``mean`` to read the mean over the steps of a sequence instead of the sequence.
+        id: Column of the table whose cells name the rows of this store; an empty cell is a missing modality. None for
+            the schema's id, which every row has.
 
     Raises:
-        ConfigurationError: If the name, the store, the column or the pooling cannot be used.
+        ConfigurationError: If the name, the store, a column or the pooling cannot be used.
     """
 
     name: str
     store: str
     column: str | None = None
     pooling: str | None = None
+    id: str | None = None
 
     def __post_init__(self) -> None:
         Modality(self.name, feature_dim=1)
@@ -136,6 +139,8 @@ class StoredFeatures:
         object.__setattr__(self, "store", os.fspath(self.store))
         if self.column is not None:
             _one_or_more(f"column of modality '{self.name}'", self.column)
+        if self.id is not None:
+            _one_or_more(f"id of modality '{self.name}'", self.id)
         if self.pooling not in (None, "mean"):
             raise ConfigurationError(
                 f"Modality '{self.name}' was given pooling={self.pooling!r}. Accepted are 'mean', and None for the "
@@ -144,8 +149,8 @@ class StoredFeatures:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Nothing: beside the id, the modality needs no column of the table."""
-        return ()
+        """The id column of its own, if it has one; beside the schema's id, it needs no other column of the table."""
+        return () if self.id is None else (self.id,)
 
     @property
     def store_column(self) -> str:
@@ -154,7 +159,15 @@ class StoredFeatures:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values, with ``kind: store``."""
-        return {"kind": "store", "name": self.name, "store": self.store, "column": self.column, "pooling": self.pooling}
+        own = {} if self.id is None else {"id": self.id}
+        return {
+            "kind": "store",
+            "name": self.name,
+            "store": self.store,
+            "column": self.column,
+            "pooling": self.pooling,
+            **own,
+        }
 
 
 ModalitySource = VectorColumn | TabularColumns | StoredFeatures
@@ -218,7 +231,7 @@ class DatasetSchema:
     def input_columns(self) -> tuple[str, ...]:
         """Every column that the model's inputs are read from, each once; the id where it finds features in a store."""
         names = [*self.text_columns, *(column for modality in self.modalities for column in modality.columns)]
-        if self.id is not None and any(isinstance(modality, StoredFeatures) for modality in self.modalities):
+        if self.id is not None and any(_needs_id(modality) for modality in self.modalities):
             names.append(self.id)
         return tuple(dict.fromkeys(names))
 
@@ -258,7 +271,7 @@ class DatasetSchema:
                     f"modalities holds {modality!r}. Accepted are VectorColumn, TabularColumns and StoredFeatures "
                     "objects."
                 )
-            if isinstance(modality, StoredFeatures) and self.id is None:
+            if _needs_id(modality) and self.id is None:
                 raise ConfigurationError(
                     f"Modality '{modality.name}' is read from a store, where the row's id finds its features, and the "
                     "schema names no id column. Set id to the column that the features were extracted with."
@@ -303,6 +316,11 @@ class DatasetSchema:
                 f"Label column {listed(leaked)} is also an input of the model, which would read the answer from it. "
                 "Leave it out of text and modalities."
             )
+
+
+def _needs_id(modality: ModalitySource) -> bool:
+    """Tell whether the schema's id finds a modality's features."""
+    return isinstance(modality, StoredFeatures) and modality.id is None
 
 
 def _modality(entry: ModalitySource | Mapping[str, Any]) -> ModalitySource:

@@ -12,9 +12,10 @@ import pandas as pd
 
 from mmadapters.data.schema import StoredFeatures
 from mmadapters.errors import DataError, listed
-from mmadapters.features.extract_rows import row_ids
+from mmadapters.features.extract_rows import row_id, row_ids
 from mmadapters.features.extractor import fingerprint_changes
 from mmadapters.features.store import FeatureStore
+from mmadapters.features.table_columns import require_columns
 from mmadapters.modality import Modality, ModalityKind
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ class StoredFeatureColumn:
         modality: Name and width D of the features.
         store: The store.
         column: Column of the store.
-        positions: Int64 (N,): row of the store for each row of the data.
+        positions: Int64 (N,): row of the store for each row of the data, -1 where it has none.
         mean: Whether a sequence is read as the mean over its steps.
     """
 
@@ -52,7 +53,7 @@ class StoredFeatureColumn:
         Raises:
             DataError: If they are not finite, or the store is damaged.
         """
-        stored = self._store.read(self._positions[row], self._column)
+        stored = self._stored(self._positions[row])
         if stored is None or not stored.size:
             return None
         features = stored.astype(np.float32)
@@ -69,9 +70,12 @@ class StoredFeatureColumn:
     def present(self) -> np.ndarray:
         """Bool (N,): whether a row has the modality."""
         if self._present is None:
-            stored = (self._store.read(position, self._column) for position in self._positions)
+            stored = map(self._stored, self._positions)
             self._present = np.array([entry is not None and entry.size > 0 for entry in stored], dtype=bool)
         return self._present
+
+    def _stored(self, position: int) -> np.ndarray | None:
+        return None if position < 0 else self._store.read(position, self._column)
 
 
 def look_up(source: StoredFeatures) -> tuple[Modality, str]:
@@ -92,7 +96,7 @@ def stored_column(
     modality: Modality,
     fingerprint: str,
     frame: pd.DataFrame,
-    id_column: str,
+    id_column: str | None,
     store: FeatureStore | None = None,
 ) -> StoredFeatureColumn:
     """Find the features of rows in a store.
@@ -102,7 +106,7 @@ def stored_column(
         modality: Name and width of the features of the training rows.
         fingerprint: What those were made with.
         frame: N rows with the id column.
-        id_column: Column that names a row.
+        id_column: Column that names a row, where the source has none of its own.
         store: The store where it is open already, as for one of many chunks of rows.
 
     Returns:
@@ -121,7 +125,7 @@ def stored_column(
             f"{modality.feature_dim} in training. Make the features of all rows in the same way."
         )
     _check_fingerprint(source, fingerprint, stored.fingerprint)
-    positions = _positions(store, source, row_ids(frame, id_column))
+    positions = _positions(store, source, _ids(source, frame, id_column))
     pooled = f"{name}_mean"
     if source.pooling == "mean" and any(column.name == name and column.pool_mean for column in store.columns):
         return StoredFeatureColumn(modality, store, pooled, positions)
@@ -143,15 +147,23 @@ def open_store(source: StoredFeatures) -> FeatureStore:
         ) from error
 
 
-def _positions(store: FeatureStore, source: StoredFeatures, ids: Sequence[str]) -> np.ndarray:
-    absent = [id for id in ids if id not in store]
+def _ids(source: StoredFeatures, frame: pd.DataFrame, id_column: str | None) -> list[str | None]:
+    """Return what names each row in a store, None where a column of the modality's own is empty."""
+    if source.id is not None:
+        require_columns(frame, [source.id])
+        return [row_id(cell) for cell in frame[source.id]]
+    return list(row_ids(frame, str(id_column)))
+
+
+def _positions(store: FeatureStore, source: StoredFeatures, ids: Sequence[str | None]) -> np.ndarray:
+    absent = [id for id in ids if id is not None and id not in store]
     if absent:
         raise DataError(
             f"The store '{source.store}' of modality '{source.name}' lacks {len(absent)} of {len(ids)} rows: "
             f"{listed(absent[:_NAMED])}{', …' if len(absent) > _NAMED else ''}. Extract them with `mmadapters "
             "extract`, which adds only the rows that are new; a row without media is then there as missing."
         )
-    return np.array([store.index_of(id) for id in ids], dtype=np.int64)
+    return np.array([-1 if id is None else store.index_of(id) for id in ids], dtype=np.int64)
 
 
 def _check_fingerprint(source: StoredFeatures, trained: str, given: str) -> None:
