@@ -6,10 +6,11 @@ import json
 import os
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,7 @@ def read_rows(path: str | os.PathLike[str]) -> pd.DataFrame:
         frame = reader(file)
     if frame.empty:
         raise DataError(f"'{file}' has no rows. Give a file with at least one row below the column names.")
-    _check_unique(file, frame.columns)
+    check_unique(file, frame.columns)
     frame.attrs = {ROOT: str(file.resolve().parent)}
     return frame
 
@@ -149,7 +150,16 @@ def _rows_at(frame: pd.DataFrame, positions: np.ndarray) -> pd.DataFrame:
     return part
 
 
-def _check_unique(file: Path, names: Any) -> None:
+def check_unique(file: Path, names: Any) -> None:
+    """Refuse a file that names a column twice.
+
+    Args:
+        file: The file.
+        names: Its columns.
+
+    Raises:
+        DataError: Then.
+    """
     repeated = [str(name) for name, count in Counter(names).items() if count > 1]
     if repeated:
         raise DataError(f"'{file}' has more than one column {listed(repeated)}. Rename all but one.")
@@ -169,7 +179,28 @@ _CSV_OPTIONS: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "en
 def _read_delimited(file: Path, separator: str) -> pd.DataFrame:
     columns = _csv_columns(file, separator)
     with _named_csv_errors(file, columns):
-        return pd.read_csv(file, low_memory=False, index_col=False, sep=separator, **_CSV_OPTIONS)
+        return _parsed_csv(file, separator)
+
+
+def _parsed_csv(source: Path | TextIO, separator: str, texts: Sequence[str] = ()) -> pd.DataFrame:
+    dtype: Any = dict.fromkeys(texts, object)
+    return pd.read_csv(source, low_memory=False, index_col=False, sep=separator, dtype=dtype, **_CSV_OPTIONS)
+
+
+def parse_csv(text: str, file: Path, separator: str, texts: Sequence[str] = ()) -> pd.DataFrame:
+    """Parse some lines of a file, the one with the column names first, as ``read_rows`` parses all of it.
+
+    Args:
+        text: The lines.
+        file: Where they are from, for messages.
+        separator: Text between cells.
+        texts: Columns whose cells stay texts, also where they all are numbers.
+
+    Raises:
+        DataError: If they cannot be read.
+    """
+    with _named_csv_errors(file, text.count(separator, 0, text.find("\n")) + 1):
+        return _parsed_csv(StringIO(text, newline=""), separator, texts)
 
 
 def csv_chunks(file: Path, rows: int) -> Iterator[pd.DataFrame]:
@@ -200,7 +231,7 @@ def _csv_columns(file: Path, separator: str) -> int:
     """Return the number of columns that a file names, each once."""
     with _named_csv_errors(file, 0):
         header = pd.read_csv(file, header=None, nrows=1, dtype=str, sep=separator, **_CSV_OPTIONS)
-    _check_unique(file, [name for name in header.iloc[0] if isinstance(name, str)])
+    check_unique(file, [name for name in header.iloc[0] if isinstance(name, str)])
     return header.shape[1]
 
 
@@ -236,7 +267,20 @@ def json_records(file: Path) -> Iterator[dict[str, Any]]:
     with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, start=1):
             if line.strip():
-                yield _record(_parsed(f"line {number} of '{file}'", line), f"Line {number} of '{file}'")
+                yield json_record(line, f"line {number} of '{file}'")
+
+
+def json_record(line: str, where: str) -> dict[str, Any]:
+    """Return the object that a line of JSON is.
+
+    Args:
+        line: The line.
+        where: It is from, for messages.
+
+    Raises:
+        DataError: If it is none.
+    """
+    return _record(_parsed(where, line), f"{where[0].upper()}{where[1:]}")
 
 
 def _read_json(file: Path) -> pd.DataFrame:

@@ -167,15 +167,19 @@ class Preprocessor:
             modalities: Names of the modalities to keep. Their order stays that of the schema.
         """
         kept = set(modalities)
-        sources = tuple(source for source in self.schema.modalities if source.name in kept)
-        return Preprocessor(
-            schema=replace(self.schema, modalities=sources),
-            tokenizer=self.tokenizer,
-            labels=self.labels,
-            tabular={name: encoder for name, encoder in self.tabular.items() if name in kept},
-            modalities=[modality for modality in self.modalities if modality.name in kept],
-            max_length=self.max_length,
-            fingerprints={name: text for name, text in self.fingerprints.items() if name in kept},
+        return self._with_sources([source for source in self.schema.modalities if source.name in kept])
+
+    def with_store_names(self, names: Mapping[str, str]) -> Preprocessor:
+        """Return the same preprocessor with other names for where its stores are; nothing else changes.
+
+        Args:
+            names: Of the stores, by modality; those of other modalities stay.
+        """
+        return self._with_sources(
+            replace(source, store=names[source.name])
+            if isinstance(source, StoredFeatures) and source.name in names
+            else source
+            for source in self.schema.modalities
         )
 
     def with_stores(self, stores: Mapping[str, str]) -> Preprocessor:
@@ -196,20 +200,25 @@ class Preprocessor:
                     f"A store was given for '{name}', and the modalities that are read from stores are "
                     f"{listed(stored)}.{did_you_mean(name, stored)}"
                 )
-        sources = tuple(
+        return self._with_sources(
             _from_store(source, stores[source.name])
             if isinstance(source, StoredFeatures) and source.name in stores
             else source
             for source in self.schema.modalities
         )
+
+    def _with_sources(self, sources: Iterable[ModalitySource]) -> Preprocessor:
+        """Return the preprocessor with some of the modalities, in their order, from other places."""
+        kept = tuple(sources)
+        names = {source.name for source in kept}
         return Preprocessor(
-            schema=replace(self.schema, modalities=sources),
+            schema=replace(self.schema, modalities=kept),
             tokenizer=self.tokenizer,
             labels=self.labels,
-            tabular=self.tabular,
-            modalities=self.modalities,
+            tabular={name: encoder for name, encoder in self.tabular.items() if name in names},
+            modalities=[modality for modality in self.modalities if modality.name in names],
             max_length=self.max_length,
-            fingerprints=self.fingerprints,
+            fingerprints={name: text for name, text in self.fingerprints.items() if name in names},
         )
 
     def to_dict(self) -> dict[str, Any]:

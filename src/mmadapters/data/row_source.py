@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pandas as pd
 import pyarrow as pa
@@ -58,7 +58,7 @@ class RowSource(Protocol):
         ...
 
     def names(self) -> list[str]:
-        """Return the names of the columns that the first rows have, for messages."""
+        """Return the names of the columns that the first rows have."""
         ...
 
     def read(self, piece: int, columns: Sequence[str], skip: int = 0) -> Iterator[pd.DataFrame]:
@@ -82,13 +82,13 @@ def row_source(rows: RowsGiven | RowSource) -> RowSource:
     Args:
         rows: A file, a folder, a pattern such as ``"shards/*.parquet"`` or a list of these: Parquet, CSV, TSV or JSON
             lines (``.jsonl``, ``.ndjson``); or an object that gives dictionaries, one a row, each time that it is
-            iterated, such as a Hugging Face ``datasets.IterableDataset``.
+            iterated, such as a Hugging Face ``datasets.IterableDataset``; or what is a ``RowSource`` already.
 
     Raises:
         DataError: If there is nothing to read, or it cannot be read twice.
     """
-    if isinstance(rows, (ShardFiles, RowIterable)):
-        return rows
+    if hasattr(rows, "pieces") and hasattr(rows, "readable_in_workers"):
+        return cast(RowSource, rows)
     if isinstance(rows, (str, os.PathLike)):
         return ShardFiles([rows])
     if isinstance(rows, (list, tuple)) and rows and all(isinstance(entry, (str, os.PathLike)) for entry in rows):
@@ -118,9 +118,15 @@ class ShardFiles:
             self.pieces += _parquet_pieces(file) if file.suffix.lower() == ".parquet" else [Piece(str(file), None)]
 
     def names(self) -> list[str]:
-        """Return the names of the columns that the first rows of JSON lines have; other files say what they lack."""
+        """Return the names of the columns of the first file; of JSON lines, those that its first rows have."""
         file = self.files[0]
-        return _names_in(json_records(file)) if _READERS[file.suffix.lower()] is _read_json_lines else []
+        reader = _READERS[file.suffix.lower()]
+        if reader is _read_json_lines:
+            return _names_in(json_records(file))
+        if reader is _read_csv:
+            return [str(name) for name in next(csv_chunks(file, 1)).columns]
+        with _opened_parquet(file) as parquet:
+            return list(parquet.schema_arrow.names)
 
     def read(self, piece: int, columns: Sequence[str], skip: int = 0) -> Iterator[pd.DataFrame]:
         """Yield the rows of a piece; see ``RowSource``."""
