@@ -19,6 +19,7 @@ LONGEST_FILE = 400
 LEAVES = {"errors", "modality", "files"}
 TO_EVALUATION = LEAVES | {"adapters", "features", "data", "backbones", "classifier", "evaluation"}
 EVERYTHING_BELOW_DEMO = TO_EVALUATION | {"training", "baselines", "hub", "artefact"}
+PREDICTOR = TO_EVALUATION | {"training", "artefact", "plots", "report", "console"}
 MAY_IMPORT = {
     "errors": set(),
     "modality": {"errors"},
@@ -37,8 +38,10 @@ MAY_IMPORT = {
     "hub": LEAVES,
     "artefact": TO_EVALUATION | {"training", "report", "hub"},
     "sharing": LEAVES | {"hub", "artefact"},
+    "console": set(),
+    "predictor": PREDICTOR,
     "demo": EVERYTHING_BELOW_DEMO,
-    "cli": EVERYTHING_BELOW_DEMO | {"export", "sharing", "plots", "report", "demo", "__init__"},
+    "cli": EVERYTHING_BELOW_DEMO | PREDICTOR | {"export", "sharing", "predictor", "demo", "__init__"},
     "__init__": {"_registration"},
     "_registration": set(),
     "__main__": {"cli"},

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mmadapters.data.schema import DatasetSchema
     from mmadapters.errors import MMAdaptersError
     from mmadapters.modality import Modality
+    from mmadapters.predictor.predictor import MultimodalPredictor
     from mmadapters.training.arguments import MultimodalTrainingArguments
     from mmadapters.training.trainer import MultimodalAdapterTrainer
 
@@ -36,6 +37,7 @@ __all__ = [
     "MultimodalAdapterModel",
     "MultimodalAdapterTrainer",
     "MultimodalCollator",
+    "MultimodalPredictor",
     "MultimodalTrainingArguments",
     "Preprocessor",
     "TextClassifier",
@@ -53,6 +55,7 @@ _MODULES = {
     "MultimodalAdapterModel": "adapters.model",
     "MultimodalAdapterTrainer": "training.trainer",
     "MultimodalCollator": "data.collator",
+    "MultimodalPredictor": "predictor.predictor",
     "MultimodalTrainingArguments": "training.arguments",
     "Preprocessor": "data.preprocessor",
     "TextClassifier": "classifier",

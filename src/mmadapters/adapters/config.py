@@ -16,6 +16,24 @@ from mmadapters.adapters.sites import SITE_NAMES
 from mmadapters.errors import ConfigurationError, did_you_mean, listed
 from mmadapters.modality import Modality, ModalityPooling
 
+NOT_FOR_ADAPTER = (
+    "modalities",
+    "members",
+    "labels",
+    "problem_type",
+    "task_type",
+    "peft_type",
+    "peft_version",
+    "auto_mapping",
+    "base_model_name_or_path",
+    "revision",
+    "inference_mode",
+    "target_modules",
+    "exclude_modules",
+    "layers_pattern",
+)
+"""Fields of the configuration that PEFT fills in, or that follow from the data: no options for a person who trains."""
+
 
 class MultimodalAdapterType(str, Enum):
     """The key of the method in PEFT's tables, and the ``peft_type`` of a saved configuration."""

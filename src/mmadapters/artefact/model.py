@@ -95,6 +95,7 @@ class Artefact:
         batch_size: int | None = None,
         max_tokens_per_batch: int | None = None,
         output_gates: bool = False,
+        output_pooled: bool = False,
         progress: bool = False,
     ) -> Predictions:
         """Predict all rows of a data set that the preprocessor made, in their order.
@@ -104,6 +105,7 @@ class Artefact:
             batch_size: Examples a batch, where they are to be others than the artefact's.
             max_tokens_per_batch: Most tokens of a batch, where they are to be others than the artefact's.
             output_gates: Whether to collect the gates' means.
+            output_pooled: Whether to collect what the head reads.
             progress: Whether to show a progress bar.
         """
         return predict(
@@ -114,6 +116,7 @@ class Artefact:
             batch_size=batch_size or self.batch_size,
             max_tokens_per_batch=max_tokens_per_batch or (None if batch_size else self.max_tokens_per_batch),
             output_gates=output_gates,
+            output_pooled=output_pooled,
             progress=progress,
         )
 

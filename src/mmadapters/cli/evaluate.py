@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from mmadapters.cli.model import Int8, Runtime, load_model
-from mmadapters.cli.store_option import Stores, with_chosen_stores
+from mmadapters.cli.media_option import MediaRoot, media_place
+from mmadapters.cli.model import Int8, Runtime
+from mmadapters.cli.store_option import Stores
 
 
 def evaluate(
@@ -21,19 +22,23 @@ def evaluate(
     runtime: Runtime = None,
     int8: Int8 = False,
     store: Stores = None,
+    root: MediaRoot = None,
     max_tokens_per_batch: Annotated[
         int | None, typer.Option(min=1, help="Most tokens of a batch, padding included; else the model's batch size.")
     ] = None,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:
     """Score a saved model on rows with labels: metrics and a table per label."""
+    from mmadapters.cli.console import step
+    from mmadapters.cli.media_option import row_predictor
+    from mmadapters.cli.model import load_model
     from mmadapters.data.files import read_rows
     from mmadapters.evaluation.evaluator import evaluate as score
     from mmadapters.files import write_json_atomically
 
     artefact, shown = load_model(model, backbone, runtime, int8, progress)
-    preprocessor = with_chosen_stores(artefact.preprocessor, store)
-    dataset = preprocessor.transform(read_rows(rows))
+    predictor = row_predictor(artefact, store, shown)
+    dataset = predictor.data_set(read_rows(rows), media_place(rows, root), with_labels=True, tell=step)
     predictions = artefact.predict_dataset(dataset, max_tokens_per_batch=max_tokens_per_batch, progress=shown)
     report = score(predictions, dataset, artefact.problem_type, artefact.labels, artefact.thresholds)
     content = {**report.to_dict(), "unseen_labels": dict(dataset.unseen_labels)}

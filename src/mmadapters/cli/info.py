@@ -50,6 +50,22 @@ def thresholds(artefact: Artefact) -> dict[str, str]:
     return {"predicted from": f"a probability of {', '.join(named)}"}
 
 
+def raw_media(artefact: Artefact) -> dict[str, Any]:
+    """Return what modalities are made from, of a model that knows it; nothing of others.
+
+    Args:
+        artefact: The model.
+    """
+    from mmadapters.predictor.preparation import RowPreparation
+
+    recipes = RowPreparation.of_model(artefact, Path()).media.recipes
+    return {
+        f"{recipe.modality} from": f"{recipe.spec.kind} files in the column '{recipe.column}', by "
+        f"{recipe.spec.encoder or 'a log-mel spectrogram'}"
+        for recipe in recipes
+    }
+
+
 def describe(folder: Path, backbone: str | None = None) -> dict[str, Any]:
     """Return what ``mmadapters info`` prints, as plain values.
 
@@ -77,6 +93,7 @@ def describe(folder: Path, backbone: str | None = None) -> dict[str, Any]:
         "text": ", ".join(artefact.preprocessor.schema.text_columns),
         "modalities": {modality.name: f"{modality.kind}, {modality.feature_dim} wide" for modality in config.modalities}
         or "none",
+        **raw_media(artefact),
         "fusion": config.fusion,
         **({"members": ", ".join(summary.members)} if summary.members else {}),
         "bottleneck": config.bottleneck_size,

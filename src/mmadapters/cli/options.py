@@ -6,33 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmadapters.adapters.config import MultimodalAdapterConfig
+from mmadapters.adapters.config import NOT_FOR_ADAPTER, MultimodalAdapterConfig
 from mmadapters.cli.settings import coerce_options
 from mmadapters.modality import Modality
-from mmadapters.training.arguments import MultimodalTrainingArguments
+from mmadapters.training.arguments import NOT_FOR_TRAINING, MultimodalTrainingArguments
 from mmadapters.training.prefix_cache import PrefixCacheOptions
 
 if TYPE_CHECKING:
     from mmadapters.cli.run_config import PrefixCacheConfig
-
-# What PEFT fills in, and what other sections of a run decide.
-NOT_FOR_ADAPTER = (
-    "modalities",
-    "members",
-    "labels",
-    "problem_type",
-    "task_type",
-    "peft_type",
-    "peft_version",
-    "auto_mapping",
-    "base_model_name_or_path",
-    "revision",
-    "inference_mode",
-    "target_modules",
-    "exclude_modules",
-    "layers_pattern",
-)
-NOT_FOR_TRAINING = ("seed", "remove_unused_columns", "label_names")
 
 
 def check_adapter_options(options: Mapping[str, Any], modality_names: Iterable[str]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def predict(
     batch_size: int = 64,
     max_tokens_per_batch: int | None = None,
     output_gates: bool | str = False,
+    output_pooled: bool = False,
     progress: bool = False,
 ) -> Predictions:
     """Run the model over all rows in evaluation mode, and return what it says of them in their order.
@@ -47,6 +48,7 @@ def predict(
         max_tokens_per_batch: Most tokens of a batch, padding included; it takes the place of ``batch_size``.
         output_gates: Whether to collect the gates' means, or ``"contributions"`` to the adapters' updates in their
             place.
+        output_pooled: Whether to collect what the head reads.
         progress: Whether to show a progress bar.
 
     Raises:
@@ -60,7 +62,7 @@ def predict(
     batches = inference_batches(lengths, batch_size, max_tokens_per_batch)
     loader = DataLoader(dataset, batch_sampler=[rows.tolist() for rows in batches], collate_fn=collator)
     options = {"output_gates": output_gates} if output_gates else {}
-    logits, gates = [], []
+    logits, gates, pooled = [], [], []
     was_training = model.training
     model.eval()
     try:
@@ -71,6 +73,8 @@ def predict(
                 logits.append(output["logits"].float().cpu().numpy())
                 if output_gates:
                     gates.append(output["gates"].float().cpu().numpy())
+                if output_pooled:
+                    pooled.append(output["pooled"].float().cpu().numpy())
     finally:
         model.train(was_training)
     order = np.concatenate(batches)
@@ -79,6 +83,7 @@ def predict(
         scores_from_logits(all_logits, problem_type),
         all_logits,
         in_row_order(np.concatenate(gates), order) if output_gates else None,
+        in_row_order(np.concatenate(pooled), order) if output_pooled else None,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,11 +21,13 @@ class Predictions:
         scores: Probabilities (N, C), or for a regression values (N,).
         logits: (N, C), float32.
         gates: (N, sites, 1 + m), the text's gate or contribution first, or None. A missing modality's is 0.
+        pooled: (N, H), float32, what the head reads, or None.
     """
 
     scores: np.ndarray
     logits: np.ndarray
     gates: np.ndarray | None = None
+    pooled: np.ndarray | None = None
 
 
 class RowModel(Protocol):
@@ -53,6 +56,11 @@ class RowModel(Protocol):
     @property
     def decision_thresholds(self) -> tuple[float, ...]:
         """For each label the probability from which on it is predicted (multi-label)."""
+        ...
+
+    @property
+    def predictor(self) -> Mapping[str, Any] | None:
+        """Of a model that ``MultimodalPredictor`` trained: how raw media become features, as plain values."""
         ...
 
     def predict_dataset(

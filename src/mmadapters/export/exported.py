@@ -56,6 +56,11 @@ class ExportedModel:
     pipeline: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
+    def predictor(self) -> Mapping[str, Any] | None:
+        """Of a model that ``MultimodalPredictor`` trained: how raw media become features, as plain values."""
+        return self.pipeline.get("predictor")
+
+    @property
     def decision_thresholds(self) -> tuple[float, ...]:
         """For each label the probability from which on it is predicted (multi-label)."""
         return self.thresholds or (self.threshold,) * len(self.labels)

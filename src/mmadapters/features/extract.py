@@ -111,6 +111,10 @@ class ExtractionOptions:
         if self.seconds <= 0:
             raise ConfigurationError(f"seconds={self.seconds} cannot be used. Give seconds above 0.")
 
+    def new_pool(self) -> GuardedPool:
+        """Return worker processes that decode; they start with the first file."""
+        return GuardedPool(self.workers or max(1, _cores() - 1), self.seconds, self.memory_bytes)
+
 
 @dataclass
 class ModalitySummary:
@@ -262,8 +266,7 @@ class _Run:
         options = self._options
         with ExitStack() as stack:
             if pool is None:
-                workers = options.workers or max(1, _cores() - 1)
-                pool = stack.enter_context(GuardedPool(workers, options.seconds, options.memory_bytes))
+                pool = stack.enter_context(options.new_pool())
             extractor = ChunkExtractor(pool, self._extractors, self._dtypes, *self._readers())
             for number, rows in enumerate(chunks):
                 yield extractor.run(rows, self._known, _advance(bar, number * options.rows_per_shard, len(rows)))

@@ -14,6 +14,10 @@ _held: set[int] = set()
 """File handles of the locks of this process."""
 
 
+class FolderInUseError(DataError):
+    """Another writer has the folder."""
+
+
 class FolderLock:
     """An exclusive lock on a folder, held until it is released or the process ends, however it ends.
 
@@ -23,7 +27,7 @@ class FolderLock:
         folder: Of the store; it must exist.
 
     Raises:
-        DataError: If another lock on the folder is held, in this process or another.
+        FolderInUseError: If another lock on the folder is held, in this process or another.
         ConfigurationError: If the system has no such locks.
     """
 
@@ -41,7 +45,7 @@ class FolderLock:
         except BaseException as error:
             os.close(handle)
             if isinstance(error, BlockingIOError):
-                raise DataError(
+                raise FolderInUseError(
                     f"Another writer has the feature store '{folder}' open, in this process or another. Wait until it "
                     "is closed, or write into another folder and merge the two with `mmadapters store compact`."
                 ) from error

@@ -21,6 +21,9 @@ BEST_METRIC = {
 
 LOWER_IS_BETTER = ("loss", "mae", "rmse")
 
+NOT_FOR_TRAINING = ("seed", "remove_unused_columns", "label_names")
+"""Arguments that are settled elsewhere: no options for a person who trains."""
+
 LARGEST_SEED = 2**32 - 1
 """NumPy's."""
 

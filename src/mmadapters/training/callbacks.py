@@ -46,6 +46,10 @@ class EpochReport(TrainerCallback):
         is_best = best is None or (value > best if args.greater_is_better else value < best)
         loss = f"training loss {losses[-1]:.4f}, " if losses else ""
         self.report(
-            f"  epoch {state.epoch or 0:.0f} of {args.num_train_epochs:.0f}: {loss}validation "
+            f"  epoch {_shown(state.epoch or 0.0)} of {_shown(args.num_train_epochs)}: {loss}validation "
             f"{name.removeprefix('eval_').replace('_', ' ')} {value:.4f}{' (best so far)' if is_best else ''}"
         )
+
+
+def _shown(epochs: float) -> str:
+    return f"{epochs:.0f}" if float(epochs).is_integer() else f"{epochs:.2f}"

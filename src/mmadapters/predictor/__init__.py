@@ -1,0 +1,1 @@
+"""From a table to a multimodal model and its predictions, in one object."""
