@@ -312,7 +312,9 @@ def test_predict_writes_the_same_probabilities_in_every_format(
     columns = [f"probability_{label}" for label in LABELS]
     truth = rows(24, seed=1)
     for table in tables.values():
-        assert list(table.columns) == ["movie", "prediction", *columns]
+        assert list(table.columns) == ["movie", "prediction", *columns, "status", "error"]
+        assert set(table["status"]) == {"ok"}
+        assert table["error"].isna().all()
         assert table["movie"].tolist() == truth["movie"].tolist()
         assert table["prediction"].fillna("").tolist() == tables["csv"]["prediction"].fillna("").tolist()
         np.testing.assert_allclose(table[columns], tables["parquet"][columns], rtol=0, atol=1e-12)
@@ -413,7 +415,7 @@ def test_a_regression_run_on_text_alone(folder: Path, tiny_backbone: Path, comma
     status, _, err = command("predict", tmp_path / "run" / "artefact", folder / "test.jsonl", "-o", output)
     assert status == 0, err
     table = read_rows(output)
-    assert list(table.columns) == ["movie", "prediction"]
+    assert list(table.columns) == ["movie", "prediction", "status", "error"]
     measured = metrics_of(tmp_path / "run")["splits"]["test"]["metrics"]
     difference = table["prediction"] - rows(24, seed=1)["score"]
     assert measured["mae"] == pytest.approx(difference.abs().mean(), abs=1e-6)
