@@ -164,9 +164,9 @@ def test_a_saved_one_is_an_artefact_and_an_artefact_is_one(trained: MultimodalPr
         MultimodalPredictor.load(tmp_path, verbose=0)
     for state, message in [
         ({"format_version": 2}, "format 2, this version of mmadapters reads up to 1"),
-        ({"format_version": "x"}, "cannot be read. The artefact is damaged"),
-        ({"format_version": 1, "media": [{"modality": "p"}]}, "what the saved model says of its media|cannot be read"),
-        ({"format_version": 1, "parameters": [1]}, "parameters cannot be read"),
+        ({"format_version": "x"}, r"predictor\.format_version is 'x'"),
+        ({"format_version": 1, "media": [{"modality": "p"}]}, r"predictor\.media"),
+        ({"format_version": 1, "parameters": [1]}, r"predictor\.parameters"),
     ]:
         (folder / "pipeline.json").write_text(json.dumps({**pipeline, "predictor": state}))
         with pytest.raises(ArtefactError, match=message):
