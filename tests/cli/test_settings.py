@@ -201,7 +201,7 @@ def test_every_problem_of_a_file_is_reported_at_once(tmp_path: Path) -> None:
         "'prefix_cache', 'search', 'compare', 'output_dir', 'seed'.",
         "data.lable is unknown. Did you mean 'label'? Accepted are 'train', 'text', 'label', 'validation', 'test', "
         "'split', 'split_seed', 'label_separator', 'problem_type', 'max_length', 'id', "
-        "'streaming', 'shuffle_buffer'.",
+        "'streaming', 'shuffle_buffer', 'synthetic'.",
         "data.train is 1; expected is text.",
         "data.label is missing: column of the label or labels, or a list of 0/1 columns.",
         "modalities.poster.colum is unknown. Did you mean 'column'? Accepted are 'column', 'columns', 'numeric', "
