@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: Path) -> Pat
     run = yaml.safe_load(write_comparison_run(folder, tiny_backbone, ["adapters"], [0]).read_text())
     run["training"] |= {"num_train_epochs": 25, "learning_rate": 1e-2, "per_device_train_batch_size": 8}
     run["training"] |= {"early_stopping_patience": None, "ema_decay": None}
-    run["model"]["head_dropout"] = 0.0
+    run["model"]["head_dropout"] = 0.1
     run["adapter"] |= {"dropout": 0.0, "feature_dropout": 0.0}
     (folder / "run.yaml").write_text(yaml.safe_dump(run, sort_keys=False))
     with pytest.MonkeyPatch.context() as patch:
