@@ -19,7 +19,7 @@ LONGEST_FILE = 400
 LEAVES = {"errors", "modality", "files"}
 TO_EVALUATION = LEAVES | {"adapters", "features", "data", "backbones", "classifier", "evaluation"}
 EVERYTHING_BELOW_DEMO = TO_EVALUATION | {"training", "baselines", "hub", "artefact"}
-PREDICTOR = TO_EVALUATION | {"training", "artefact", "plots", "report", "console"}
+PREDICTOR = TO_EVALUATION | {"training", "artefact", "hub", "sharing", "plots", "report", "console"}
 MAY_IMPORT = {
     "errors": set(),
     "modality": {"errors"},
@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "console": set(),
     "predictor": PREDICTOR,
     "demo": EVERYTHING_BELOW_DEMO,
-    "cli": EVERYTHING_BELOW_DEMO | PREDICTOR | {"export", "sharing", "predictor", "demo", "__init__"},
+    "cli": EVERYTHING_BELOW_DEMO | PREDICTOR | {"export", "predictor", "demo", "__init__"},
     "__init__": {"_registration"},
     "_registration": set(),
     "__main__": {"cli"},

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from sklearn.utils.metaestimators import available_if
 
-from mmadapters.artefact import load_artefact
+from mmadapters.artefact import Artefact, load_artefact
 from mmadapters.data.preprocessor_statistics import label_values
 from mmadapters.data.schema import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from mmadapters.errors import DataError, listed
@@ -26,7 +26,6 @@ from mmadapters.evaluation.metrics import MetricsReport, compute_metrics
 from mmadapters.evaluation.thresholds import with_tuned_figures
 from mmadapters.features.table_columns import require_columns
 from mmadapters.predictor.decisions import decided_values
-from mmadapters.predictor.estimator import PredictorEstimator
 from mmadapters.predictor.explaining import ExplanationOptions, RowExplanations, explain_rows
 from mmadapters.predictor.fit_settings import Clock
 from mmadapters.predictor.fitting import fit_frame
@@ -35,7 +34,9 @@ from mmadapters.predictor.media_cells import Place
 from mmadapters.predictor.messages import Messages
 from mmadapters.predictor.randomness import own_randomness
 from mmadapters.predictor.saved import loaded_parameters, save_predictor
+from mmadapters.predictor.shared import SharedPredictor
 from mmadapters.predictor.streamed_fit import fit_source
+from mmadapters.sharing import from_pretrained
 
 SCORES = {MULTI_LABEL: "micro_average_precision", SINGLE_LABEL: "accuracy", REGRESSION: "r2"}
 """What ``score`` returns for each kind of problem."""
@@ -47,7 +48,7 @@ def _gives_probabilities(predictor: MultimodalPredictor) -> bool:
     return True
 
 
-class MultimodalPredictor(PredictorEstimator):
+class MultimodalPredictor(SharedPredictor):
     """Trains gated multimodal adapters on a table, and predicts from such tables; a scikit-learn estimator.
 
     With nothing but ``label``, what every other column is used as is guessed and printed. Whoever names columns names
@@ -323,15 +324,64 @@ class MultimodalPredictor(PredictorEstimator):
         Raises:
             ArtefactError: If it cannot be read.
         """
-        target = device or ("cuda" if torch.cuda.is_available() else "cpu")
         with Messages(verbose).quiet_libraries():
-            artefact = load_artefact(Path(folder), backbone, target)
+            artefact = load_artefact(Path(folder), backbone, _device(device))
+        return cls._of(artefact, backbone=backbone, root=root, cache_dir=cache_dir, device=device, verbose=verbose)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name: str | os.PathLike[str],
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        local_files_only: bool = False,
+        backbone: str | None = None,
+        root: str | os.PathLike[str] | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        device: str | None = None,
+        verbose: int = 1,
+    ) -> MultimodalPredictor:
+        """Read a trained model from the Hub; nothing in its files is run, see ``mmadapters.sharing``.
+
+        Args:
+            name: ``user/name``, or a folder.
+            revision: Branch, tag or commit; None for the main branch.
+            token: Of a user; None for the one of ``hf auth login`` or ``HF_TOKEN``, if any; False for none.
+            local_files_only: Whether only this machine's cache is looked at.
+            backbone: Where the text encoder is, if not under its saved name.
+            root: See the class.
+            cache_dir: See the class; files of the Hub are kept in the Hub's own cache.
+            device: See the class; None for CUDA where there is any, else the CPU.
+            verbose: See the class.
+
+        Raises:
+            HubError: If it cannot be had from the Hub.
+            ArtefactError: If what is there cannot be used.
+        """
+        with Messages(verbose).quiet_libraries():
+            artefact = from_pretrained(
+                os.fspath(name),
+                revision=revision,
+                token=token,
+                local_files_only=local_files_only,
+                backbone=backbone,
+                device=_device(device),
+            )
+        return cls._of(artefact, backbone=backbone, root=root, cache_dir=cache_dir, device=device, verbose=verbose)
+
+    @classmethod
+    def _of(cls, artefact: Artefact, *, backbone: str | None, **of_this_machine: Any) -> MultimodalPredictor:
         parameters = loaded_parameters(artefact, cls._parameter_defaults())
         if backbone is not None:
             parameters["backbone"] = backbone
-        predictor = cls(**parameters, root=root, cache_dir=cache_dir, device=device, verbose=verbose)
+        predictor = cls(**parameters, **of_this_machine)
         predictor._use(artefact)
         return predictor
+
+
+def _device(named: str | None) -> str:
+    return named or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _dtype(problem_type: str) -> Any:
