@@ -38,8 +38,9 @@ OURS, DROPPED, THINNED, TEXT = (
     "text only",
 )
 MMBT, LINEAR = "MMBT", "logistic regression"
+BEST_LINEAR = "logistic regression, best modalities on these rows"
 README_ROWS = (OURS, TEXT, MMBT, "LoRA, late fusion", "late GMU", LINEAR)
-"""What the README's table shows of each set: labels of methods; of a method with several subsets the best one."""
+"""What the README's table shows of each set, where it was compared: labels of methods; of several subsets the best."""
 AT_RATE = 0.7
 
 Result = Mapping[str, Any]
@@ -184,16 +185,19 @@ def readme_table(found: Mapping[str, Result]) -> str:
     headings.append("trained parameters")
     rows = []
     for label in README_ROWS:
-        cells, parameters = [label], "–"
-        for result in found.values():
-            comparison = result["comparison"]
+        cells, parameters = [BEST_LINEAR if label == LINEAR else label], []
+        comparisons = [result["comparison"] for result in found.values()]
+        if not any(labelled(comparison, label) for comparison in comparisons):
+            continue
+        for comparison in comparisons:
             mains = comparison["main_metrics"]
-            contender = named(comparison, label) or best(labelled(comparison, label), mains[0])
+            contender = best(labelled(comparison, label), mains[0]) if label == LINEAR else named(comparison, label)
             for metric in mains:
                 cells.append("–" if contender is None else mean_and_deviation(contender["metrics"]["test"][metric]))
-            if contender is not None and parameters == "–":
-                parameters = f"{contender['trainable_parameters']:,}"
-        rows.append([*map(escaped, cells), parameters])
+            if contender is not None:
+                parameters.append(contender["trainable_parameters"])
+        trained = [f"{count:,}" for count in sorted({min(parameters), max(parameters)})] if parameters else ["–"]
+        rows.append([*map(escaped, cells), " to ".join(trained)])
     return table(headings, rows)
 
 
