@@ -28,7 +28,8 @@ p.note, figcaption { font-size: .85rem; color: #444; max-width: 60rem; margin-to
 figure { margin: 1.5rem 0; } figure svg { max-width: 100%; height: auto; }
 @media print {
   body { margin: 0; max-width: none; font-size: 10pt; } nav { display: none; } .wide { overflow: visible; }
-  table { font-size: 8pt; } th, td { padding: 2pt 4pt; } td.number { white-space: normal; }
+  table { font-size: 8pt; } th, td { padding: 2pt 4pt; } th { overflow-wrap: anywhere; }
+  th.text, td.text { min-width: 4rem; }
   figure, tr { break-inside: avoid; } h2, h3 { break-after: avoid; } thead { display: table-header-group; }
 }
 """.strip()
