@@ -40,8 +40,9 @@ MAY_IMPORT = {
     "sharing": LEAVES | {"hub", "artefact"},
     "console": set(),
     "predictor": PREDICTOR,
+    "webpage": LEAVES | {"features", "data", "evaluation", "artefact", "plots", "predictor"},
     "demo": EVERYTHING_BELOW_DEMO,
-    "cli": EVERYTHING_BELOW_DEMO | PREDICTOR | {"export", "predictor", "demo", "__init__"},
+    "cli": EVERYTHING_BELOW_DEMO | PREDICTOR | {"export", "predictor", "webpage", "demo", "__init__"},
     "__init__": {"_registration"},
     "_registration": set(),
     "__main__": {"cli"},
@@ -69,6 +70,7 @@ HEAVY = {
     "onnxruntime",
     "openvino",
     "tokenizers",
+    "gradio",
 }
 WITHOUT_PYTORCH = {"torch", "transformers", "peft", "accelerate", "safetensors", "sklearn", "onnx", "onnxscript"}
 """What an exported model does without."""

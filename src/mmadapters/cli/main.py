@@ -13,6 +13,7 @@ from mmadapters.cli import (
     compare,
     data,
     demo,
+    demo_page,
     evaluate,
     explain,
     export,
@@ -69,6 +70,7 @@ app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("push")(push.push)
 app.command("demo")(demo.demo)
+app.command("demo-page")(demo_page.demo_page)
 
 
 def _print_version(wanted: bool) -> None:

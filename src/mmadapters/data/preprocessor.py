@@ -14,7 +14,7 @@ import pandas as pd
 from mmadapters.data.dataset import FeatureColumn, MultimodalDataset
 from mmadapters.data.labels import LabelEncoder, report_unseen
 from mmadapters.data.preprocessor_statistics import PreprocessorStatistics, label_values, require_rows
-from mmadapters.data.schema import DatasetSchema, ModalitySource, StoredFeatures, TabularColumns
+from mmadapters.data.schema import DatasetSchema, ModalitySource, StoredFeatures, TabularColumns, VectorColumn
 from mmadapters.data.stored import StoredFeatureColumn, open_store, stored_column
 from mmadapters.data.vector_cells import of_width
 from mmadapters.errors import ConfigurationError, DataError, did_you_mean, listed
@@ -204,6 +204,21 @@ class Preprocessor:
             _from_store(source, stores[source.name])
             if isinstance(source, StoredFeatures) and source.name in stores
             else source
+            for source in self.schema.modalities
+        )
+
+    def with_vectors(self, modalities: Iterable[str]) -> Preprocessor:
+        """Return the same preprocessor reading features of some modalities as vectors, in columns of their names.
+
+        What was extracted into a store can be given that way without one. Nothing then tells whether it was made like
+        the features of the training rows, beside its width.
+
+        Args:
+            modalities: Their names.
+        """
+        names = set(modalities)
+        return self._with_sources(
+            VectorColumn(source.name, source.name) if source.name in names else source
             for source in self.schema.modalities
         )
 

@@ -34,7 +34,7 @@ def draw_shares(summaries: Mapping[str, Summary]) -> Picture | None:
         figure, panels = new_figure(width, 1.7 + 0.3 * most_sites, len(shown))
         images = []
         for axes, (name, each) in zip(panels, shown.items(), strict=True):
-            images.append(_heat(axes, np.array(each["shares"], dtype=float), 0.0, 1.0))
+            images.append(heat(axes, np.array(each["shares"], dtype=float), 0.0, 1.0))
             axes.set_xticks(range(len(each["names"])), [short(n, 18) for n in each["names"]], rotation=45, ha="right")
             places = [f"{site['layer']} {PLACES[site['place']]}" for site in each["sites"]]
             axes.set_yticks(range(len(places)), places)
@@ -67,7 +67,7 @@ def draw_label_shares(summary: Summary) -> Picture | None:
     with style("label-shares"):
         values = np.array([summary["shares_by_label"][c] for c in order], dtype=float)
         figure, (axes,) = new_figure(4.2 + 0.8 * len(summary["names"]), 1.7 + 0.28 * len(order))
-        image = _heat(axes, values, 0.0, None)
+        image = heat(axes, values, 0.0, None)
         axes.set_xticks(range(len(summary["names"])), [short(n, 18) for n in summary["names"]], rotation=45, ha="right")
         named_rows(axes, [label_and_count(summary["labels"][c], counts[c]) for c in order], 44)
         figure.colorbar(image, ax=axes, label="share of the update", shrink=0.8)
@@ -182,7 +182,18 @@ def draw_missing(variants: Mapping[str, Sequence[Mapping[str, Any]]], metric: st
         )
 
 
-def _heat(axes: Any, values: np.ndarray, low: float, high: float | None) -> Any:
+def heat(axes: Any, values: np.ndarray, low: float, high: float | None) -> Any:
+    """Draw values as a heat map, with its number in each cell.
+
+    Args:
+        axes: Where to.
+        values: (rows, columns); what is not finite stays empty.
+        low: Value of the darkest colour.
+        high: Value of the lightest one; None for the largest value.
+
+    Returns:
+        Matplotlib's image, for a scale of colours.
+    """
     image = axes.imshow(values, cmap="cividis", vmin=low, vmax=high, aspect="auto")
     axes.grid(visible=False)
     middle = image.norm.vmin + 0.55 * (image.norm.vmax - image.norm.vmin)
