@@ -41,8 +41,9 @@ MAY_IMPORT = {
     "console": set(),
     "predictor": PREDICTOR,
     "webpage": LEAVES | {"features", "data", "evaluation", "artefact", "plots", "predictor"},
+    "serving": PREDICTOR | {"predictor", "__init__"},
     "demo": EVERYTHING_BELOW_DEMO,
-    "cli": EVERYTHING_BELOW_DEMO | PREDICTOR | {"export", "predictor", "webpage", "demo", "__init__"},
+    "cli": EVERYTHING_BELOW_DEMO | PREDICTOR | {"export", "predictor", "webpage", "serving", "demo", "__init__"},
     "__init__": {"_registration"},
     "_registration": set(),
     "__main__": {"cli"},
@@ -71,6 +72,11 @@ HEAVY = {
     "openvino",
     "tokenizers",
     "gradio",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "pydantic",
+    "prometheus_client",
 }
 WITHOUT_PYTORCH = {"torch", "transformers", "peft", "accelerate", "safetensors", "sklearn", "onnx", "onnxscript"}
 """What an exported model does without."""

@@ -23,6 +23,7 @@ from mmadapters.cli import (
     predict,
     push,
     search,
+    serve,
     store,
     train,
 )
@@ -69,6 +70,7 @@ app.command("explain")(explain.explain)
 app.command("export")(export.export)
 app.command("info")(info.info)
 app.command("push")(push.push)
+app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("demo-page")(demo_page.demo_page)
 

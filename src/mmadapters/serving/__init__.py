@@ -1,0 +1,1 @@
+"""Trained models behind HTTP: requests are checked, batched over callers and models, and answered."""
