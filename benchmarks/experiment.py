@@ -24,6 +24,7 @@ RUNNERS = {
     "movies": "variants",
     "quality": "compare",
     "export": "forms",
+    "serving": "callers",
 }
 """The scripts that run experiments, each with a key that only its configurations have."""
 
