@@ -114,7 +114,7 @@ def run_command(line: str, *extra: str) -> None:
 def test_a_run_as_documented(document: str, movies: Path, tiny_backbone: Path, capsys) -> None:
     (movies / "run.yaml").write_text(blocks(document, "yaml")[0])
     lines = [line for block in blocks(document, "console") for line in block.splitlines()]
-    others = ("mmadapters demo", "mmadapters predict movie-genres")
+    others = ("mmadapters demo", "mmadapters predict movie-genres", "mmadapters serve movie-genres")
     lines = [line for line in lines if line.startswith("mmadapters ") and not line.startswith(others)]
     resumed = ["train"] if document == "docs/training.md" else []
     assert [line.split()[1] for line in lines] == ["train", *resumed, "evaluate", "predict", "info"]
