@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 ADAPTERHUB := .cache/adapterhub
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint format bench bench-page bench-adapterhub-env docs build clean
+.PHONY: help setup demo test test-slow lint format bench bench-page bench-adapterhub-env docs docs-serve docs-files build clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,12 +53,18 @@ $(ADAPTERHUB)/.installed: benchmarks/adapterhub-requirements.txt
 	$(ADAPTERHUB)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
 	@touch $@
 
-docs: $(STAMP) ## Check that every relative link in the documents leads somewhere
-	$(BIN)/python -m pytest --quiet tests/test_docs.py
+docs: $(STAMP) ## Build the documentation site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+docs-serve: $(STAMP) ## Show the documentation site while you write, on http://127.0.0.1:8000
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs serve
+
+docs-files: $(STAMP) ## Make the pages and pictures of docs/ that are made by code
+	for script in docs/draw_*.py docs/write_*.py; do $(BIN)/python $$script || exit 1; done
 
 build: $(STAMP) ## Build the wheel
 	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## Remove what was built; runs/ and the virtual environment stay
-	rm -rf dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -28,7 +28,7 @@ from mmadapters.modality import Modality
 from mmadapters.training.search_space import default_space
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/**/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")])
 WORDS = ["war", "love", "robot", "dance", "ghost", "king"]
 
 
