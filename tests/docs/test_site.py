@@ -129,6 +129,22 @@ def test_linked_files_are_copied_and_pages_are_not() -> None:
     assert not [path for path in found if path.endswith(".md")]
 
 
+def test_the_drawings_of_concepts_are_up_to_date() -> None:
+    script = load_script("draw_concepts")
+    assert sorted(path.name for path in script.FOLDER.glob("concept-*.svg")) == sorted(script.DRAWINGS)
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "concepts").glob("*.md"))
+    for name, draw in script.DRAWINGS.items():
+        assert (script.FOLDER / name).read_text(encoding="utf-8") == draw(), "run `make docs-files`"
+        assert f"(../images/{name})" in text
+
+
+def test_the_glossary_is_sorted_and_says_each_term_once() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    terms = re.findall(r"^\| ([^|]+) \|", text, flags=re.MULTILINE)[2:]
+    assert len(terms) > 30
+    assert terms == sorted(set(terms), key=str.lower)
+
+
 def test_the_hook_is_the_one_that_mkdocs_runs() -> None:
     assert [Path(path).stem for path in CONFIG["hooks"]] == ["site_pages"]
     assert CONFIG["strict"] is True
