@@ -68,7 +68,9 @@ def test_the_site_works_as_files_in_a_browser(built_site: Path, browser: Any, si
 
     if size == "phone":
         page.locator("label[for=__search].md-header__button").click()
-    page.locator("input.md-search__input").press_sequentially("prefix cache")
+    query = page.locator("input.md-search__input")
+    query.fill("prefix cach")
+    query.press_sequentially("e")  # It searches when a key is let go.
     hit = page.locator(".md-search-result__item a", has_text="frozen-prefix cache").first
     hit.wait_for()
     hit.click()
