@@ -52,6 +52,8 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("size", SIZES)
 def test_the_site_works_as_files_in_a_browser(built_site: Path, browser: Any, size: str) -> None:
     width, height = SIZES[size]
