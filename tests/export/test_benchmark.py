@@ -28,6 +28,7 @@ def places(export: Export, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     return {"artefact": artefact, "exported": export.folder, "file": folder / "rows.jsonl", "threads": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_runs_the_same_batch(places: dict[str, Any], form: str) -> None:
     settings = {**places, "rows": 3, "tokens": 9, "ids": (5, 20)}

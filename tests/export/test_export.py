@@ -80,6 +80,7 @@ def test_other_operator_versions(opset: int, tmp_path: Path) -> None:
     assert onnx.load(tmp_path / "model.onnx").opset_import[0].version == opset
 
 
+@pytest.mark.slow
 def test_large_weights_have_a_file_of_their_own(
     small_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -210,6 +210,7 @@ def test_a_node_that_is_killed_in_mid_run_changes_nothing(
     assert contents(tmp_path / "ray") == contents(tmp_path / "local")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_interrupted_goes_on_in_either_way(
     nodes: TwoNodes, root: Path, pool: GuardedPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +241,7 @@ def test_jobs_that_share_the_rows(nodes: TwoNodes, root: Path, pool: GuardedPool
     assert contents(tmp_path / "ray" / part) == contents(tmp_path / "local" / part)
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_do_their_work_end_the_run(
     nodes: TwoNodes, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,6 +165,7 @@ def test_the_commands_extract_by_themselves(
     assert "film_audio from: audio files in the column 'film', by a log-mel spectrogram" in said
 
 
+@pytest.mark.slow
 def test_a_store_that_is_named_takes_the_place_of_the_files(
     trained: MultimodalPredictor, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -206,6 +207,7 @@ def test_files_of_which_none_can_be_used_are_an_error(folder: Path, tiny_backbon
         predictor(tiny_backbone, cache_dir=tmp_path / "cache", root=tmp_path).fit(rows)
 
 
+@pytest.mark.slow
 def test_sounds_of_which_some_rows_have_none_and_a_fusion_that_reads_steps(tiny_backbone: Path, tmp_path: Path) -> None:
     for i in range(4):
         write_sound(tmp_path / f"{i}.wav", 200.0 + 900 * (i % 2), seconds=0.3)

@@ -65,6 +65,7 @@ def test_cross_validation_with_labels_in_the_rows_and_apart(tiny_backbone: Path)
     assert set(predicted) <= set(countries)
 
 
+@pytest.mark.slow
 def test_pipelines_and_searches_hold_it(tiny_backbone: Path) -> None:
     def louder(rows: pd.DataFrame) -> pd.DataFrame:
         return rows.assign(plot=rows["plot"].str.upper())

@@ -80,6 +80,7 @@ def test_an_object_that_gives_rows(tiny_backbone: Path) -> None:
     assert guessed.artefact_.preprocessor.schema.id == "movie"
 
 
+@pytest.mark.slow
 def test_media_are_extracted_on_the_way(tiny_backbone: Path, tmp_path: Path, capsys: Any) -> None:
     save_vit(tmp_path / "vit")
     for shade in range(4):

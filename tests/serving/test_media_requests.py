@@ -107,6 +107,7 @@ def test_fields_that_do_not_fit_the_model(client: TestClient, films: tuple[Path,
         assert re.search(message, answer.json()["detail"]), answer.text
 
 
+@pytest.mark.slow
 def test_a_decoder_that_is_killed_or_hangs_is_an_error_of_the_request(
     films: tuple[Path, pd.DataFrame], monkeypatch: pytest.MonkeyPatch
 ) -> None:

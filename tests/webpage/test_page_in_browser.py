@@ -134,6 +134,7 @@ def test_on_a_telephone_results_come_into_view(page: Any, opened: Visit) -> None
     assert page.locator("#results").bounding_box()["width"] > 300
 
 
+@pytest.mark.slow
 def test_an_example_by_the_keyboard_alone(page: Any) -> None:
     page.get_by_label("Fill in an example").focus()
     page.keyboard.press("ArrowDown")
