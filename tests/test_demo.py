@@ -257,6 +257,7 @@ def test_weights_changed_after_the_training_are_noticed(
         check_reload(replace(result, artefact=folder))
 
 
+@pytest.mark.slow
 def test_a_damaged_artefact_does_not_pass(result: DemoResult, tmp_path: Path) -> None:
     folder = tmp_path / "artefact"
     shutil.copytree(result.artefact, folder)

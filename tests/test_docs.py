@@ -272,6 +272,7 @@ def test_the_prefix_cache_as_documented(movies: Path, tiny_backbone: Path, capsy
     assert cached == pytest.approx(whole, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_searching_as_documented(movies: Path, tiny_backbone: Path, capsys) -> None:
     document = "docs/search.md"
     (movies / "run.yaml").write_text(blocks(document, "yaml")[0])

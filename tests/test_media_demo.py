@@ -49,6 +49,7 @@ def result(tiny_backbone: Path, tmp_path_factory: pytest.TempPathFactory) -> Dem
         torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_every_modality_alone_and_all_together_are_compared(result: DemoResult) -> None:
     content = json.loads((result.test_rows.parent / "metrics.json").read_text(encoding="utf-8"))
     assert [(row["method"], row["modalities"]) for row in content["methods"]] == [
@@ -64,6 +65,7 @@ def test_every_modality_alone_and_all_together_are_compared(result: DemoResult) 
     assert content["mean_gates"]["gates"] == ALL
 
 
+@pytest.mark.slow
 def test_the_figures_are_those_of_the_artefacts_on_the_test_rows(result: DemoResult) -> None:
     rows = read_rows(result.test_rows)
     for method in result.methods[-5:]:
@@ -76,6 +78,7 @@ def test_the_figures_are_those_of_the_artefacts_on_the_test_rows(result: DemoRes
         assert method.micro_average_precision == pytest.approx(values["micro_average_precision"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_store_has_what_the_files_hold(result: DemoResult) -> None:
     folder = result.test_rows.parent
     rows = pd.read_csv(folder / "miniatures" / "rows.csv")
@@ -101,10 +104,12 @@ def test_features_of_another_seed_are_not_taken_for_new_ones(tiny_backbone: Path
     np.testing.assert_array_equal(stores[0], stores[2])
 
 
+@pytest.mark.slow
 def test_a_new_process_predicts_the_same(result: DemoResult) -> None:
     check_reload(result)
 
 
+@pytest.mark.slow
 def test_the_best_single_one_and_the_warning_are_printed(
     result: DemoResult, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -79,6 +79,7 @@ def test_peft_knows_the_method_where_it_was_imported_first() -> None:
     assert printed("import peft; import mmadapters" + REGISTERED) == "MultimodalAdapterConfig MultimodalAdapterModel"
 
 
+@pytest.mark.slow
 def test_peft_knows_the_method_where_it_is_imported_later_and_is_left_as_it_was() -> None:
     code = f"""
 import sys, mmadapters, mmadapters.modality, peft
@@ -93,6 +94,7 @@ print([type(finder).__name__ for finder in sys.meta_path if type(finder).__modul
     ]
 
 
+@pytest.mark.slow
 def test_looking_for_peft_the_way_transformers_does_leaves_the_registration_in_place() -> None:
     code = "import mmadapters; import importlib.util; importlib.util.find_spec('peft'); import peft"
     assert printed(code + REGISTERED) == "MultimodalAdapterConfig MultimodalAdapterModel"

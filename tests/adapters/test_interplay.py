@@ -28,7 +28,7 @@ from mmadapters.adapters.lora import add_lora, load_lora
 from mmadapters.errors import ConfigurationError
 
 INPUTS = {**text_inputs(), "modality_features": features()}
-COMPILED = ("gmu", "cross_attention", "mag", "shared", "adapter_fusion_gated")
+COMPILED = ("gmu", "adapter_fusion_gated")
 """What the default suite compiles and exports; the other cases take long."""
 LORA = LoraConfig(target_modules=["query", "value"], r=4)
 

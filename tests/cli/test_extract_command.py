@@ -183,6 +183,7 @@ def test_ray_without_a_cluster_is_this_machine_alone(folder: Path, ray_folder: P
     assert [line for line in left if any(str(ray_folder) in word for word in line or [])] == []
 
 
+@pytest.mark.slow
 def test_ray_on_this_machine_alone_is_not_to_be_reached_from_another(ray_folder: Path) -> None:
     program = """
 import psutil

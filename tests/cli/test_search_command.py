@@ -97,6 +97,7 @@ def test_a_search_and_what_comes_of_it(
     assert {name: found["own_settings"]["metrics"][name] for name in own} == own
 
 
+@pytest.mark.slow
 def test_the_best_settings_are_there_after_every_improvement(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[tuple[float, float]] = []
 

@@ -147,6 +147,7 @@ def test_finished_seeds_are_not_trained_again_unless_settings_or_rows_change(
     assert trained == [0, 1, 0, 1, 1]
 
 
+@pytest.mark.slow
 def test_interrupted_in_a_seed_the_command_goes_on_with_resume(
     folder: Path, trained: list[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -158,6 +158,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.name != ".lock"}
 
 
+@pytest.mark.slow
 def test_two_nodes_make_the_store_of_a_local_run(
     nodes: TwoNodes, root: Path, pool: GuardedPool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

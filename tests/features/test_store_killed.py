@@ -36,6 +36,7 @@ def killed(tmp_path: Path, scenario: str) -> tuple[list[str], list[Path]]:
     return json.loads(process.stdout), sorted(tmp_path.glob("killed-*")) + sorted(tmp_path.glob("often-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scenario", ["new", "append"])
 def test_going_on_after_a_kill_gives_the_bytes_of_an_uninterrupted_run(tmp_path: Path, scenario: str) -> None:
     steps, folders = killed(tmp_path, scenario)
