@@ -266,7 +266,6 @@ def test_a_signal_ends_the_training_after_a_checkpoint(
     assert log(result)[:-1] == log(whole["default"])[:-1]
 
 
-@pytest.mark.slow
 def test_a_process_that_is_killed_and_another_that_goes_on(whole, tiny_backbone: Path, tmp_path: Path) -> None:
     script = Path(__file__).with_name("training_run.py")
     command = [sys.executable, "-W", "ignore", str(script), str(tiny_backbone), str(tmp_path)]

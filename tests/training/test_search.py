@@ -115,7 +115,6 @@ def test_the_same_call_goes_on_up_to_the_number_of_trials(
     assert lines == ["going on with the study 'search', finished trials: 3"]
 
 
-@pytest.mark.slow
 def test_killed_in_the_middle_of_a_trial_it_ends_like_one_that_was_not(
     whole: SearchResult, tiny_backbone: Path, tmp_path: Path
 ) -> None:

@@ -28,7 +28,6 @@ def measured(backbone: Path, *cases: str) -> list[dict[str, Any]]:
     return json.loads(done.stdout)
 
 
-@pytest.mark.slow
 def test_four_times_the_rows_take_no_more_memory(tiny_backbone: Path, tmp_path: Path) -> None:
     small, large = write_rows(tmp_path / "small", 4000, width=512), write_rows(tmp_path / "large", 16_000, width=512)
     few, many, in_memory = measured(tiny_backbone, f"streamed:{small}", f"streamed:{large}", f"in-memory:{large}")
