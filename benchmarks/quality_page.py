@@ -28,6 +28,8 @@ BENCHMARKS = Path(__file__).parent
 ROOT = BENCHMARKS.parent
 PAGE, README, IMAGES = ROOT / "docs" / "results.md", ROOT / "README.md", ROOT / "docs" / "images"
 SETS = ("movies", "emoji", "trailers")
+LATER = "-2"
+"""Ends the name of the folder whose methods were run after those of a set."""
 PREFIX = "results-"
 SHOWN_PICTURES = ("results", "costs", "missing", "left-out", "shares")
 NOT_MEASURED = "Not measured yet: `make bench` does it."
@@ -47,9 +49,43 @@ Result = Mapping[str, Any]
 
 
 def results(benchmarks: Path) -> dict[str, Result]:
-    """Return the results by set, as far as they are there."""
-    files = {name: benchmarks / "quality" / name / "result.json" for name in SETS}
-    return {name: json.loads(file.read_text(encoding="utf-8")) for name, file in files.items() if file.exists()}
+    """Return the results by set, as far as they are there, with what later experiments add to them."""
+    found: dict[str, Result] = {}
+    for name in SETS:
+        for folder in (name, f"{name}{LATER}"):
+            file = benchmarks / "quality" / folder / "result.json"
+            if file.exists():
+                result = {**json.loads(file.read_text(encoding="utf-8")), "folder": folder}
+                found[name] = joined(found[name], result) if name in found else result
+    return found
+
+
+def joined(first: Result, later: Result) -> Result:
+    """Return a result with the contenders that another one has beside.
+
+    Differences to the reference and their intervals are of the runs of each, so they belong together only if the
+    reference was the same.
+
+    Args:
+        first: The result.
+        later: Of the same rows and seeds, with the same reference.
+
+    Raises:
+        ValueError: If rows, labels, seeds or the reference's scores are not the same.
+    """
+    ours, others = first["comparison"], later["comparison"]
+    reference = ours["reference"]
+    same = {what: (ours[what], others[what]) for what in ("rows", "labels", "seeds", "reference", "main_metrics")}
+    scores = [(named(each, reference) or {"metrics": None})["metrics"] for each in (ours, others)]
+    unlike = [what for what, (one, two) in same.items() if one != two]
+    if unlike or scores[0] != scores[1]:
+        raise ValueError(
+            f"quality/{later['folder']} does not continue quality/{first['folder']}: "
+            f"{', '.join(unlike) or f'scores of {reference}'} differ. Put it into a folder of another name."
+        )
+    labels = {each["label"] for each in ours["contenders"]}
+    added = [each for each in others["contenders"] if each["label"] not in labels]
+    return {**first, "comparison": {**ours, "contenders": [*ours["contenders"], *added]}, "later": later}
 
 
 def labelled(comparison: Mapping[str, Any], label: str) -> list[dict[str, Any]]:
@@ -151,7 +187,7 @@ def section(name: str, result: Result, link: Callable[[str], str], drawn: set[st
         drawn: The names of the pictures that there are.
     """
     comparison = result["comparison"]
-    machine, versions = result["machine"], result["versions"]
+    sources = [result, result["later"]] if "later" in result else [result]
     rows = comparison["rows"]
     explained = {each["name"]: each["explanation"] for each in comparison["contenders"] if each.get("explanation")}
     variants = {each["name"]: each["variants"] for each in comparison["contenders"] if each.get("variants")}
@@ -168,11 +204,18 @@ def section(name: str, result: Result, link: Callable[[str], str], drawn: set[st
         f"{len(comparison['labels'])} labels, {len(comparison['seeds'])} seeds.",
         *(markdown_table(each) for each in tables if each is not None),
         *(f"![{name}: {picture}]({link(picture)})" for picture in SHOWN_PICTURES if picture in drawn),
-        f"[quality/{name}](../benchmarks/quality/{name}/result.json), {result['date']}: "
-        f"{machine.get('processor') or machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; torch "
-        f"{versions['torch']}, transformers {versions['transformers']}, peft {versions['peft']}.",
+        *map(_source, sources),
     ]
     return "\n\n".join(parts)
+
+
+def _source(result: Result) -> str:
+    folder, machine, versions = result["folder"], result["machine"], result["versions"]
+    return (
+        f"[quality/{folder}](../benchmarks/quality/{folder}/result.json), {result['date']}: "
+        f"{machine.get('processor') or machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; torch "
+        f"{versions['torch']}, transformers {versions['transformers']}, peft {versions['peft']}."
+    )
 
 
 def readme_table(found: Mapping[str, Result]) -> str:

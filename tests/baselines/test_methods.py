@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +200,28 @@ def test_a_misspelt_option_is_an_error_with_the_nearest_name(name: str, tiny_bac
         with pytest.raises(ConfigurationError) as caught:
             build_method(name, settings_for(tiny_backbone), {}, {}, options)
         assert problem in str(caught.value)
+
+
+STEPWISE = ("adapters", "adapters_text_only", "mmbt", "full_text_only", "lora_late_fusion")
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_a_method_may_have_a_head_of_its_own(name: str, tiny_backbone: Path) -> None:
+    shared = settings_for(tiny_backbone)
+    own = {"model": {"head_dropout": 0.25, "pooling": "cls"}}
+    assert build_method(name, shared, {}, {}, own).settings.model == replace(shared, head_dropout=0.25, pooling="cls")
+    assert build_method(name, shared, {}, {}, {}).settings.model == shared
+    with pytest.raises(ConfigurationError, match=f"{name}.model.backbone is unknown"):
+        build_method(name, shared, {}, {}, {"model": {"backbone": "minilm"}})
+
+
+def test_the_heads_dropout_of_a_method_is_that_of_its_training(tiny_backbone: Path, tmp_path: Path) -> None:
+    data = prepared(tiny_backbone)
+    little, much = (
+        run("mmbt", tiny_backbone, tmp_path / str(dropout), data, {"model": {"head_dropout": dropout}}).logits["test"]
+        for dropout in (0.1, 0.9)
+    )
+    assert not np.allclose(little, much)
 
 
 def test_all_problems_are_told_at_once(tiny_backbone: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -69,7 +70,8 @@ def made_comparison() -> dict[str, Any]:
 def result() -> dict[str, Any]:
     machine = {"cpu": "x86_64", "processor": "Z80", "cores": 2, "threads": 1}
     versions = {"torch": "2.13.0", "transformers": "5.23.0", "peft": "0.21.2"}
-    return {"date": "2026-11-30", "machine": machine, "versions": versions, "comparison": made_comparison()}
+    about = {"date": "2026-11-30", "machine": machine, "versions": versions}
+    return {**about, "folder": "movies", "comparison": made_comparison()}
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: path.name)
@@ -92,9 +94,10 @@ def test_configurations_are_comparisons_that_can_be_planned(folder: Path, tmp_pa
     (tmp_path / "train.yaml").write_text(yaml.safe_dump(run))
     merged = quality.settings(tmp_path / "train.yaml", config, tmp_path / "out")
     (tmp_path / "compare.yaml").write_text(yaml.safe_dump(merged, sort_keys=False))
-    assert "adapters" in [
-        each.name for each in plan_contenders(load_settings(RunConfig, tmp_path / "compare.yaml")).contenders
-    ]
+    planned = plan_contenders(load_settings(RunConfig, tmp_path / "compare.yaml")).contenders
+    assert len(planned) >= len(compare.methods)
+    if folder.name.removesuffix(quality_page.LATER) in quality_page.SETS:
+        assert planned[0].name == quality_page.OURS
 
 
 def test_the_run_of_an_experiment_wins_section_by_section(tmp_path: Path) -> None:
@@ -141,6 +144,32 @@ def test_a_set_without_result_says_so_and_one_with_it_has_its_tables(result: dic
     assert table.splitlines()[0] == "| method | movies: micro AP | movies: macro AP | trained parameters |"
     names = [line.split("|")[1].strip() for line in table.splitlines()[2:]]
     assert names == ["adapters", "text only", "MMBT", "logistic regression, best modalities on these rows"]
+
+
+def test_what_is_run_later_joins_a_result_of_the_same_reference(result: dict[str, Any]) -> None:
+    comparison = result["comparison"]
+    late = {**comparison["contenders"][4], "name": "late GMU", "label": "late GMU"}
+    later = {**result, "date": "2026-12-01", "folder": "movies-2"}
+    later["comparison"] = {**comparison, "contenders": [comparison["contenders"][0], late]}
+    joined = quality_page.joined(result, later)
+    assert [each["label"] for each in joined["comparison"]["contenders"]] == [
+        *(each["label"] for each in comparison["contenders"]),
+        "late GMU",
+    ]
+    text = quality_page.section("movies", joined, str, set())
+    assert "| late GMU | poster | 1 |" in text
+    assert text.splitlines()[-1].startswith(
+        "[quality/movies-2](../benchmarks/quality/movies-2/result.json), 2026-12-01"
+    )
+    assert "| late GMU |" in quality_page.readme_table({"movies": joined})
+    other = copy.deepcopy(later)
+    other["comparison"]["contenders"][0]["metrics"]["test"]["micro_average_precision"]["mean"] += 0.001
+    with pytest.raises(
+        ValueError, match="quality/movies-2 does not continue quality/movies: scores of adapters differ"
+    ):
+        quality_page.joined(result, other)
+    with pytest.raises(ValueError, match="seeds differ"):
+        quality_page.joined(result, {**later, "comparison": {**later["comparison"], "seeds": [0, 1]}})
 
 
 def test_page_and_readme_are_what_the_results_make() -> None:

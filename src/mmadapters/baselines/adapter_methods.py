@@ -12,7 +12,7 @@ from peft import PeftModel
 from mmadapters.adapters.config import MultimodalAdapterConfig
 from mmadapters.baselines.fine_tuning import best_epoch, predicted_logits
 from mmadapters.baselines.result import MethodResult, check_splits, count_parameters, label_names, scratch_folder
-from mmadapters.baselines.sections import ADAPTER, MULTIMODAL_ONLY, TRAINING, ConfiguredMethod
+from mmadapters.baselines.sections import ADAPTER, MODEL, MULTIMODAL_ONLY, TRAINING, ConfiguredMethod
 from mmadapters.data.collator import MultimodalCollator
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
@@ -29,13 +29,13 @@ class AdaptersMethod(ConfiguredMethod):
         model: Backbone, pooling and head.
         adapter: The run's options of the adapters. Those that are about modalities are left out where there are none.
         training: The run's training options.
-        options: ``adapter`` and ``training``, which win over the run's.
+        options: ``adapter``, ``training`` and ``model``, which win over the run's.
     """
 
     name = "adapters"
     reads_modalities = True
 
-    sections = (TRAINING, ADAPTER)
+    sections = (TRAINING, ADAPTER, MODEL)
 
     def run(
         self,

@@ -15,7 +15,7 @@ from mmadapters.baselines.fine_tuning import (
     fine_tuned_result,
 )
 from mmadapters.baselines.result import MethodResult, check_splits, saved_bytes
-from mmadapters.baselines.sections import ConfiguredMethod
+from mmadapters.baselines.sections import MODEL, TRAINING, ConfiguredMethod
 from mmadapters.baselines.task_model import FineTunedText, TaskModel, text_classifier
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.preprocessor import Preprocessor
@@ -43,11 +43,12 @@ class FullTextOnly(ConfiguredMethod):
         model: Backbone, pooling and head.
         adapter: Not read.
         training: The run's training options; learning rates and warm-up are the method's own.
-        options: ``training`` and the keys of ``FullTextOptions``.
+        options: ``training``, ``model`` and the keys of ``FullTextOptions``.
     """
 
     name = "full_text_only"
 
+    sections = (TRAINING, MODEL)
     own_options = FullTextOptions
     defaults = FULL_FINE_TUNING
     weak_defaults = FULL_FINE_TUNING_LENGTH

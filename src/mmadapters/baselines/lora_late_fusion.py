@@ -19,7 +19,7 @@ from transformers import set_seed
 from mmadapters.baselines.fine_tuning import fine_tuned_result
 from mmadapters.baselines.modality_tokens import Standardiser, modality_vectors
 from mmadapters.baselines.result import MethodResult, check_splits, saved_bytes
-from mmadapters.baselines.sections import ConfiguredMethod
+from mmadapters.baselines.sections import MODEL, TRAINING, ConfiguredMethod
 from mmadapters.baselines.task_model import TaskModel, text_classifier
 from mmadapters.classifier import TextClassifier
 from mmadapters.data.dataset import MultimodalDataset
@@ -143,11 +143,12 @@ class LoraLateFusionMethod(ConfiguredMethod):
         model: Backbone, pooling and the head's dropout; the head is linear.
         adapter: Not read.
         training: The run's training options; learning rates are the method's own.
-        options: ``training`` and the keys of ``LoraOptions``.
+        options: ``training``, ``model`` and the keys of ``LoraOptions``.
     """
 
     name = "lora_late_fusion"
 
+    sections = (TRAINING, MODEL)
     own_options = LoraOptions
     defaults = LORA_TRAINING
 

@@ -52,7 +52,8 @@ def build_method(
         adapter: The run's section: options of ``MultimodalAdapterConfig``.
         training: The run's section: options of ``MultimodalTrainingArguments``. Its learning rates are the adapters';
             the other methods have their own, which ``options`` changes.
-        options: The method's own: ``training`` and ``adapter`` win over the run's sections; others are its keys.
+        options: The method's own: ``training``, ``adapter`` and ``model`` win over the run's sections; others are its
+            keys.
 
     Raises:
         ConfigurationError: If there is no such method, or an option is unknown or cannot be used.

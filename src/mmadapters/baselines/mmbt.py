@@ -26,7 +26,7 @@ from mmadapters.baselines.fine_tuning import (
 from mmadapters.baselines.full_text import check_frozen_epochs, whole_model_bytes
 from mmadapters.baselines.modality_tokens import ModalityTokens, Standardiser
 from mmadapters.baselines.result import MethodResult, check_splits
-from mmadapters.baselines.sections import ConfiguredMethod
+from mmadapters.baselines.sections import MODEL, TRAINING, ConfiguredMethod
 from mmadapters.baselines.task_model import TaskModel, text_classifier, train_all
 from mmadapters.classifier import TextClassifier
 from mmadapters.data.dataset import MultimodalDataset
@@ -184,11 +184,12 @@ class MMBTMethod(ConfiguredMethod):
         model: Backbone, pooling and head.
         adapter: Not read.
         training: The run's training options; learning rates and warm-up are the method's own.
-        options: ``training`` and the keys of ``MMBTOptions``.
+        options: ``training``, ``model`` and the keys of ``MMBTOptions``.
     """
 
     name = "mmbt"
 
+    sections = (TRAINING, MODEL)
     own_options = MMBTOptions
     defaults = FULL_FINE_TUNING
     weak_defaults = FULL_FINE_TUNING_LENGTH

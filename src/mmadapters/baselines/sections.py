@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from mmadapters.adapters.config import MultimodalAdapterConfig
@@ -12,8 +12,8 @@ from mmadapters.errors import ConfigurationError, did_you_mean, listed
 from mmadapters.training.arguments import MultimodalTrainingArguments
 from mmadapters.training.fit import ModelSettings
 
-TRAINING, ADAPTER = "training", "adapter"
-SECTIONS = {TRAINING: MultimodalTrainingArguments, ADAPTER: MultimodalAdapterConfig}
+TRAINING, ADAPTER, MODEL = "training", "adapter", "model"
+SECTIONS = {TRAINING: MultimodalTrainingArguments, ADAPTER: MultimodalAdapterConfig, MODEL: ModelSettings}
 """Sections of a method's options that override the run's, and whose fields they have."""
 DECIDED_ELSEWHERE = {
     TRAINING: {"seed", "output_dir", "remove_unused_columns", "label_names"},
@@ -33,8 +33,9 @@ DECIDED_ELSEWHERE = {
         "exclude_modules",
         "layers_pattern",
     },
+    MODEL: {"backbone"},
 }
-"""Fields that the data, the seed or the run's folder decide."""
+"""Fields that the data, the seed or the run's folder decide, and the backbone, which all methods share."""
 MULTIMODAL_ONLY = ("fusion", "feature_dropout", "modality_dropout", "share_projections", "pre_projection_size")
 """Options of adapters that say nothing where only the text is read."""
 
@@ -44,7 +45,7 @@ class MethodSettings:
     """What a method is made from.
 
     Attributes:
-        model: Backbone, pooling and head.
+        model: Backbone, pooling and head: the run's, and over them the method's own.
         adapter: Options of ``MultimodalAdapterConfig``: the run's, and over them the method's own.
         training: Options of ``MultimodalTrainingArguments``: the run's, over them the method's defaults, and over them
             the method's own.
@@ -84,7 +85,7 @@ class ConfiguredMethod:
     Attributes:
         name: Of the method.
         own_options: Dataclass of its options that are in no section.
-        sections: The sections of a run that it reads.
+        sections: The sections of a run that its own options may override.
         defaults: Its training options that take the place of the run's, which are made for adapters.
         weak_defaults: Its training options where the run names none.
 
@@ -137,7 +138,8 @@ def method_settings(
         model: Backbone, pooling and head.
         adapter: The run's section.
         training: The run's section.
-        options: The method's: ``training`` and ``adapter`` as far as it has these sections, and keys of ``own``.
+        options: The method's: ``training``, ``adapter`` and ``model`` as far as it has these sections, and keys of
+            ``own``.
         own: Dataclass of the method's other options.
         defaults: Training options of the method that take the place of the run's, which are made for adapters.
         weak_defaults: Training options of the method where the run names none.
@@ -162,7 +164,7 @@ def method_settings(
             f"The method '{name}' cannot be set up:\n" + "\n".join(f"- {problem}" for problem in problems)
         )
     return MethodSettings(
-        model,
+        replace(model, **overrides.get(MODEL, {})),
         {**checked_adapter, **overrides.get(ADAPTER, {})},
         {**(weak_defaults or {}), **checked_training, **(defaults or {}), **overrides.get(TRAINING, {})},
         own(**checked_own),
