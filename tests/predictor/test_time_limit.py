@@ -134,3 +134,23 @@ def test_defaults_follow_from_the_number_of_rows() -> None:
     assert not is_streamed(100_000, 400)
     assert is_streamed(1_000_000, 400)
     assert not is_streamed(1_000_000, 40)
+
+
+def test_a_model_card_takes_no_time_that_is_not_there(
+    tiny_backbone: Path, clock: Ticking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = Clock(10.0)
+    assert limited.has(10.0)
+    assert not limited.has(10.1)
+    clock.now += 9.0
+    assert not limited.has(2.0)
+    assert Clock(None).has(1e9)
+    asked: list[float] = []
+    monkeypatch.setattr(Clock, "has", lambda self, seconds: asked.append(seconds) or False)
+    fitted = predictor(tiny_backbone, **COLUMNS).fit(movie_rows(32), validation=movie_rows(8, 1))
+    record = fitted.artefact_.record
+    assert len(asked) == 1
+    assert record["without"] is None
+    assert record["splits"]["validation"]["rows"] == 8
+    assert "intervals" not in record["splits"]["validation"]
+    assert fitted.artefact_.metrics["validation"]

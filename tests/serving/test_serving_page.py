@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,12 +21,13 @@ from unittest.mock import patch
 import pandas as pd
 import pytest
 import uvicorn
+import yaml
 from served_models import config_of
 
 from mmadapters.cli.main import main
-from mmadapters.serving import server
+from mmadapters.serving import ray_server, server
 from mmadapters.serving.app import create_app
-from mmadapters.serving.config import BatchingConfig, ServedFolder, ServerConfig
+from mmadapters.serving.config import BatchingConfig, RayServeConfig, ServedFolder, ServerConfig
 from mmadapters.serving.metrics import ServerMetrics
 
 ROOT = Path(__file__).parents[2]
@@ -76,13 +79,14 @@ def test_the_commands_start_the_servers_that_they_name(tmp_path: Path, monkeypat
     (tmp_path / "serve.yaml").write_text(blocks("yaml")[0])
     started: list[ServerConfig] = []
     monkeypatch.setattr(server, "serve", lambda config, tell: started.append(config))
+    monkeypatch.setattr(ray_server, "serve_on_ray", lambda config, address, tell: started.append(config))
     commands = lines_of("mmadapters ")
-    assert len(commands) == 3
+    assert len(commands) == 4
     for line in commands:
         with patch.object(sys, "argv", shlex.split(line)), pytest.raises(SystemExit) as stopped:
             main()
         assert stopped.value.code == 0
-    one, two, from_file = started
+    one, two, from_file, on_ray = started
     assert one == ServerConfig({"movie-genres": ServedFolder("movie-genres")})
     assert {name: model.folder for name, model in two.models.items()} == {
         "genres": "movie-genres",
@@ -91,6 +95,20 @@ def test_the_commands_start_the_servers_that_they_name(tmp_path: Path, monkeypat
     assert from_file.models == {"genres": ServedFolder("movie-genres", license="apache-2.0")}
     assert from_file.batching == BatchingConfig(16, 2.0)
     assert from_file.limits.request_seconds == 30.0
+    assert on_ray == replace(one, ray=RayServeConfig(2))
+
+
+def test_the_file_for_serve_deploy_is_an_application(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schema = pytest.importorskip("ray.serve.schema", reason="Ray Serve is not installed")
+    deployed = schema.ServeDeploySchema.model_validate(yaml.safe_load(blocks("yaml")[1]))
+    (application,) = deployed.applications
+    module, _, name = application.import_path.partition(":")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(models / "genres", "movie-genres")
+    built = getattr(import_module(module), name)(application.args)
+    assert built._bound_deployment.num_replicas == 2
 
 
 def test_the_calls_are_answered(films: tuple[Path, pd.DataFrame], capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +139,7 @@ class running:
     """A server in a thread of this process."""
 
     def __init__(self, config: ServerConfig) -> None:
-        self._listener = server._listen("127.0.0.1", 0)
+        self._listener = server.listen("127.0.0.1", 0)
         settings: Any = {"log_config": None, "access_log": False, "lifespan": "on", "ws": "none"}
         self._server = uvicorn.Server(uvicorn.Config(create_app(config), **settings))
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]})

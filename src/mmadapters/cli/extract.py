@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mmadapters.cli.engine import Engine, RayAddress, check_engine
 from mmadapters.cli.settings import load_settings
-from mmadapters.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from mmadapters.cli.extract_config import ExtractConfig
     from mmadapters.features.extract import ExtractionSummary
-
-
-class Engine(str, Enum):
-    """Where files are decoded and encoded."""
-
-    LOCAL = "local"
-    RAY = "ray"
 
 
 def extract(
@@ -39,21 +31,13 @@ def extract(
         Engine,
         typer.Option(help="Where files are decoded and encoded: in this machine's processes, or on Ray's nodes."),
     ] = Engine.LOCAL,
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            help="Ray cluster to connect to, host:port or auto; without it RAY_ADDRESS, else Ray on this machine alone."
-        ),
-    ] = None,
+    ray_address: RayAddress = None,
     progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
 ) -> None:
     """Extract features of images, videos and sound into a store; an interrupted run goes on where it was."""
     from mmadapters.cli.extract_config import ExtractConfig
 
-    if ray_address is not None and engine is not Engine.RAY:
-        raise ConfigurationError(
-            f"--ray-address {ray_address} is of no use without --engine ray. Give both or neither."
-        )
+    check_engine(engine, ray_address)
     settings = load_settings(ExtractConfig, config, overrides or [])
     summary = run(settings, Path.cwd(), progress, num_shards, shard_index, overwrite, engine, ray_address)
     print_summary(summary)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mmadapters.cli.engine import Engine, RayAddress, check_engine
 from mmadapters.errors import ConfigurationError, MissingDependencyError
 
 if TYPE_CHECKING:
@@ -24,19 +25,54 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen at; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen at; 8000 by default, 0 for a free one.")] = None,
+    engine: Annotated[
+        Engine, typer.Option(help="Where the models run: in this process, or in replicas on Ray's nodes.")
+    ] = Engine.LOCAL,
+    ray_address: RayAddress = None,
 ) -> None:
     """Serve saved models over HTTP: predictions, explanations, micro-batching, metrics."""
     from mmadapters.cli.console import prepare_libraries, step
 
+    check_engine(engine, ray_address)
     settings = server_settings(models or [], config, overrides or [], host, port)
     prepare_libraries(progress=False)
     try:
+        if engine is Engine.RAY:
+            from mmadapters.serving.ray_server import serve_on_ray
+
+            serve_on_ray(settings, ray_address, step)
+            return
         from mmadapters.serving.server import serve as run
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"The server needs the package '{error.name}': pip install \"mmadapters[serve]\""
         ) from error
     run(settings, step)
+
+
+def ray_application(args: dict[str, Any]) -> Any:
+    """Return an application of Ray Serve, for ``serve run`` and ``serve deploy``.
+
+    A file for ``serve deploy``::
+
+        applications:
+          - name: mmadapters
+            import_path: mmadapters.cli.serve:ray_application
+            args: {models: {genres: {folder: /shared/movie-genres}}, ray: {replicas: 4, gpus: 1}}
+
+    Args:
+        args: The settings as the server's YAML has them. ``host`` and ``port`` are Ray Serve's own.
+
+    Raises:
+        ArtefactError: If a model cannot be read.
+        ConfigurationError: If a setting cannot be used.
+        MissingDependencyError: If Ray Serve is not installed.
+    """
+    from mmadapters.cli.settings import settings_from
+    from mmadapters.serving.config import ServerConfig
+    from mmadapters.serving.replicas import build
+
+    return build(settings_from(ServerConfig, args))
 
 
 def server_settings(

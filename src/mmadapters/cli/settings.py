@@ -81,11 +81,24 @@ def load_settings(cls: type[Settings], path: Path | None, overrides: Sequence[st
     content = _read(path) if path is not None else {}
     for override in overrides:
         _apply(content, override)
+    return settings_from(cls, content, f"'{path}'" if path is not None else "The settings")
+
+
+def settings_from(cls: type[Settings], content: Mapping[str, Any], name: str = "The settings") -> Settings:
+    """Make settings of plain values.
+
+    Args:
+        cls: The dataclass to fill, as of ``load_settings``.
+        content: Values by field.
+        name: Where they come from, for messages.
+
+    Raises:
+        ConfigurationError: With a list of every unknown key and unfitting value.
+    """
     problems: list[str] = []
     settings = _build(cls, content, "", problems)
     if problems:
-        where = f"'{path}'" if path is not None else "The settings"
-        raise ConfigurationError(f"{where} cannot be used:\n" + "\n".join(f"- {problem}" for problem in problems))
+        raise ConfigurationError(f"{name} cannot be used:\n" + "\n".join(f"- {problem}" for problem in problems))
     return cast(Settings, settings)
 
 

@@ -162,8 +162,17 @@ def _itself(extractor: Extractor) -> Extractor:
 
 
 @contextmanager
-def connected(options: RayOptions) -> Iterator[Any]:
-    """Connect to the cluster that the options name, or start one, and yield the ``ray`` module."""
+def connected(options: RayOptions, show_logs: bool = False) -> Iterator[Any]:
+    """Connect to the cluster that the options name, or start one, and yield the ``ray`` module.
+
+    Args:
+        options: The cluster, and what a cluster of this machine alone has to have room for.
+        show_logs: Whether this process prints what the workers print.
+
+    Raises:
+        ConfigurationError: If it cannot be reached or started.
+        MissingDependencyError: If Ray is not installed.
+    """
     loaded = sys.modules.get("ray")
     if loaded is not None and loaded.is_initialized():
         yield loaded
@@ -181,11 +190,11 @@ def connected(options: RayOptions) -> Iterator[Any]:
             # Paths of sockets may have about a hundred characters: the usual folder for temporary files is too deep.
             folder = tempfile.mkdtemp(prefix="mmadapters-ray-", dir=os.environ.get("RAY_TMPDIR") or "/tmp")
             cpus = max(options.cpus * (options.workers or 1), _cores())
-            _init(ray, address, num_cpus=cpus, include_dashboard=False, _temp_dir=folder)
+            _init(ray, address, show_logs, num_cpus=cpus, include_dashboard=False, _temp_dir=folder)
         else:
             ray = _import_ray()
             _check_reachable(address)
-            _init(ray, address)
+            _init(ray, address, show_logs)
         try:
             yield ray
         finally:
@@ -197,9 +206,9 @@ def connected(options: RayOptions) -> Iterator[Any]:
             signal.signal(signal.SIGTERM, terminated)
 
 
-def _init(ray: Any, address: str, **options: Any) -> None:
+def _init(ray: Any, address: str, show_logs: bool, **options: Any) -> None:
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
+        ray.init(address=address, log_to_driver=show_logs, logging_level=logging.ERROR, **options)
     except (ray.exceptions.RayError, OSError, ValueError, RuntimeError) as error:
         raise _unreachable(address, error) from error
 
@@ -229,7 +238,7 @@ def _import_ray() -> Any:
         return importlib.import_module("ray")
     except ImportError as error:
         raise MissingDependencyError(
-            'Extraction on several machines needs Ray, which is not installed: pip install "mmadapters[ray]"'
+            'Work on several machines needs Ray, which is not installed: pip install "mmadapters[ray]"'
         ) from error
 
 

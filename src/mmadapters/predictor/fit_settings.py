@@ -100,6 +100,10 @@ class Clock:
         since = self._extracting_since
         return self._extraction + (0.0 if since is None else time.monotonic() - since)
 
+    def has(self, seconds: float) -> bool:
+        """Tell whether so much time is left."""
+        return self.deadline is None or time.monotonic() + seconds <= self.deadline
+
     def require_time(self) -> None:
         """Refuse to begin a training when there is no time for it.
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from mmadapters.artefact import Artefact
+from mmadapters.artefact import Artefact, training_record, training_settings
 from mmadapters.backbones import load_tokenizer
 from mmadapters.data.dataset import MultimodalDataset
 from mmadapters.data.frame_rows import FrameRows
@@ -17,7 +18,7 @@ from mmadapters.data.row_source import RowSource
 from mmadapters.data.schema import DatasetSchema, ModalitySource
 from mmadapters.data.streaming import StreamedDataset
 from mmadapters.data.vector_cells import first_width
-from mmadapters.evaluation.evaluator import evaluate, predict
+from mmadapters.evaluation.evaluator import Predictions, evaluate, predict
 from mmadapters.evaluation.thresholds import validation_thresholds
 from mmadapters.features.store import FeatureStore
 from mmadapters.predictor.column_plan import ColumnPlan
@@ -109,9 +110,17 @@ def train_on_rows(rows: TrainingRows, settings: FitSettings, clock: Clock, messa
         max_tokens_per_batch=arguments.max_tokens_per_batch,
         predictor=_state(settings, rows.plan, preparation),
     )
+    data: dict[str, MultimodalDataset | StreamedDataset] = {"train": train}
+    predictions: dict[str, Predictions] = {}
     if validation is not None:
-        artefact = _measured(artefact, validation, arguments)
-    return Fitted(artefact, preparation, fitted.log)
+        data["validation"] = validation
+        started = time.monotonic()
+        artefact, measured = _measured(artefact, validation, arguments)
+        # The record takes a pass for each modality, and its intervals as long as about two.
+        if clock.has((len(preprocessor.modalities) + 2) * (time.monotonic() - started)):
+            predictions["validation"] = measured
+    record = training_record(artefact, data, predictions, training=training_settings(arguments, fitted))
+    return Fitted(replace(artefact, record=record), preparation, fitted.log)
 
 
 def _without_empty_modalities(rows: TrainingRows, messages: Messages) -> TrainingRows:
@@ -163,7 +172,9 @@ def _told(rows: int, arguments: MultimodalTrainingArguments) -> str:
     )
 
 
-def _measured(artefact: Artefact, validation: MultimodalDataset, arguments: MultimodalTrainingArguments) -> Artefact:
+def _measured(
+    artefact: Artefact, validation: MultimodalDataset, arguments: MultimodalTrainingArguments
+) -> tuple[Artefact, Predictions]:
     """Return the model with what it reaches on the validation rows, and with thresholds tuned on them."""
     kind = artefact.problem_type
     predictions = predict(
@@ -178,7 +189,7 @@ def _measured(artefact: Artefact, validation: MultimodalDataset, arguments: Mult
     thresholds = None
     if arguments.tune_thresholds:
         thresholds = validation_thresholds(kind, predictions.scores, validation.labels)
-    return replace(artefact, thresholds=thresholds, metrics={"validation": report.values})
+    return replace(artefact, thresholds=thresholds, metrics={"validation": report.values}), predictions
 
 
 def _state(settings: FitSettings, plan: ColumnPlan, preparation: RowPreparation) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -89,6 +89,24 @@ class Service:
                 self._decoder.close()
             files.close()
 
+    def read(self, given: FeaturesRequest) -> tuple[ServedModel, list[Row]]:
+        """Return rows of vectors as a model takes them, and the model.
+
+        Raises:
+            RequestProblem: If there is no such model, or rows cannot be used.
+        """
+        _, model = self.registry.group(given.model)
+        most = self.config.limits.max_rows
+        if len(given.rows) > most:
+            raise unprocessable(f"{len(given.rows):,} rows were given; the limit is {most:,} a call.")
+        rows = []
+        for place, entry in enumerate(given.rows):
+            where = f"Row {place}: "
+            row = model.reader.read(entry.text, entry.text_pair, entry.features, entry.table, where)
+            model.reader.require_content(row, where)
+            rows.append(row)
+        return model, rows
+
     async def predict(self, model: ServedModel, rows: Sequence[Row]) -> Json:
         """Return the predictions of rows of one model."""
         outputs = await self._batcher(model).submit(rows)
@@ -116,12 +134,17 @@ def _not_ready() -> RequestProblem:
     return RequestProblem(503, "The server starts or ends, and takes no requests. Try again later.", reason="closing")
 
 
-def create_app(config: ServerConfig, tell: Callable[[str], None] = lambda line: None) -> FastAPI:
+def create_app(
+    config: ServerConfig,
+    tell: Callable[[str], None] = lambda line: None,
+    all_metrics: Callable[[], Awaitable[bytes]] | None = None,
+) -> FastAPI:
     """Load the models and return the application that serves them.
 
     Args:
         config: What is served and how.
         tell: Called with a line for a person.
+        all_metrics: Returns what ``/metrics`` answers; the metrics of this application by default.
 
     Raises:
         ArtefactError: If a model cannot be read.
@@ -147,13 +170,13 @@ def create_app(config: ServerConfig, tell: Callable[[str], None] = lambda line: 
     )
     _add_errors(app)
     _add_calls(app, service)
-    _add_watching(app, service)
+    _add_watching(app, service, all_metrics)
     add_openapi(app, has_token=token is not None)
     return app
 
 
 def _add_calls(app: FastAPI, service: Service) -> None:
-    registry, limits = service.registry, service.config.limits
+    registry = service.registry
     files: dict[str, str] = {}
     for model in registry.models:
         for name, text in file_fields(model).items():
@@ -163,15 +186,7 @@ def _add_calls(app: FastAPI, service: Service) -> None:
     @app.post("/predict/features", response_model=PredictionResponse, summary="Predict rows of vectors")
     async def predict_features(given: FeaturesRequest, request: Request) -> Response:
         """Predict rows whose images, videos and sounds are vectors already. Rows share a batch with those of others."""
-        _, model = registry.group(given.model)
-        if len(given.rows) > limits.max_rows:
-            raise unprocessable(f"{len(given.rows):,} rows were given; the limit is {limits.max_rows:,} a call.")
-        rows = []
-        for place, entry in enumerate(given.rows):
-            where = f"Row {place}: "
-            row = model.reader.read(entry.text, entry.text_pair, entry.features, entry.table, where)
-            model.reader.require_content(row, where)
-            rows.append(row)
+        model, rows = service.read(given)
         note(request.scope, model=model.name, rows=len(rows))
         return JSONResponse(await service.predict(model, rows))
 
@@ -196,7 +211,7 @@ def _add_calls(app: FastAPI, service: Service) -> None:
         return JSONResponse({"models": content})
 
 
-def _add_watching(app: FastAPI, service: Service) -> None:
+def _add_watching(app: FastAPI, service: Service, all_metrics: Callable[[], Awaitable[bytes]] | None) -> None:
     def health() -> Json:
         return {
             "live": True,
@@ -218,12 +233,13 @@ def _add_watching(app: FastAPI, service: Service) -> None:
         """Answer 200 as long as the process answers at all."""
         return JSONResponse(health())
 
-    text: Any = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The metrics."}}
+    answers: Any = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The metrics."}}
 
-    @app.get("/metrics", response_class=Response, responses=text, summary="Metrics for Prometheus")
+    @app.get("/metrics", response_class=Response, responses=answers, summary="Metrics for Prometheus")
     async def metrics() -> Response:
         """Counts, latencies, batch sizes, queue length and rejections, in Prometheus' text format."""
-        return Response(service.metrics.text(), media_type=METRICS_TYPE)
+        text = service.metrics.text() if all_metrics is None else await all_metrics()
+        return Response(text, media_type=METRICS_TYPE)
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -115,6 +115,40 @@ class MediaConfig:
 
 
 @dataclass(frozen=True)
+class RayServeConfig:
+    """Replicas of the server on a Ray cluster; of use with ``--engine ray`` only.
+
+    Attributes:
+        replicas: Servers that share the requests, each with the models in memory.
+        max_replicas: Most of them: Ray adds replicas while many requests are at work, and takes them away again. Always
+            as many as ``replicas`` where absent.
+        cpus: Of a replica; it uses as many threads.
+        gpus: Of a replica; a share such as 0.5 lets two replicas have one.
+        start_seconds: Time for the replicas to start.
+    """
+
+    replicas: int = _field("servers that share the requests, with --engine ray", default=1)
+    max_replicas: int | None = _field("most of them, added while many requests are at work", default=None)
+    cpus: int = _field("CPUs of a replica, and its threads", default=1)
+    gpus: float = _field("GPUs of a replica; 0.5 lets two share one", default=0.0)
+    start_seconds: float = _field("time for the replicas to start", default=600.0)
+
+    def __post_init__(self) -> None:
+        _check_whole(self, "replicas", "cpus")
+        _check_positive(self, "gpus", or_zero=True)
+        _check_positive(self, "start_seconds")
+        if self.gpus > 1 and not float(self.gpus).is_integer():
+            raise ConfigurationError(f"gpus is {self.gpus!r}; give a whole number, or a share below 1.")
+        if self.max_replicas is not None:
+            _check_whole(self, "max_replicas")
+            if self.max_replicas < self.replicas:
+                raise ConfigurationError(
+                    f"max_replicas is {self.max_replicas}, below replicas, which is {self.replicas}. Raise it, or "
+                    "leave it out."
+                )
+
+
+@dataclass(frozen=True)
 class ServerConfig:
     """One server.
 
@@ -130,6 +164,7 @@ class ServerConfig:
         batching: How rows share a pass of the model.
         limits: What a request may be at most.
         media: How files are read.
+        ray: Replicas on a Ray cluster.
         log_requests: Whether a line is written for each request.
 
     Raises:
@@ -146,6 +181,7 @@ class ServerConfig:
     batching: BatchingConfig = _field("how rows share a pass of the model", default_factory=BatchingConfig)
     limits: RequestLimits = _field("what a request may be at most", default_factory=RequestLimits)
     media: MediaConfig = _field("how files are read", default_factory=MediaConfig)
+    ray: RayServeConfig = _field("replicas on a Ray cluster", default_factory=RayServeConfig)
     log_requests: bool = _field("whether a line is written for each request", default=True)
 
     def __post_init__(self) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -53,3 +58,31 @@ class ServerMetrics:
     def text(self) -> bytes:
         """Return all metrics in Prometheus' format."""
         return generate_latest(self._registry)
+
+
+def merged(texts: Mapping[str, str], label: str) -> bytes:
+    """Return the metrics of several applications as one, each series with a label more.
+
+    Args:
+        texts: What ``ServerMetrics.text`` of each says, by the label's value.
+        label: Its name.
+    """
+    registry = CollectorRegistry()
+    registry.register(_Merged(texts, label))
+    return generate_latest(registry)
+
+
+class _Merged(Collector):
+    def __init__(self, texts: Mapping[str, str], label: str) -> None:
+        self._texts = texts
+        self._label = label
+
+    def collect(self) -> Iterator[Metric]:
+        families: dict[str, Metric] = {}
+        for value, text in sorted(self._texts.items()):
+            for found in text_string_to_metric_families(text):
+                family = families.setdefault(found.name, Metric(found.name, found.documentation, found.type))
+                for sample in found.samples:
+                    labels = {**sample.labels, self._label: value}
+                    family.add_sample(sample.name, labels, sample.value, sample.timestamp, sample.exemplar)
+        yield from families.values()

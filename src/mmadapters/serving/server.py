@@ -34,7 +34,7 @@ def serve(config: ServerConfig, tell: Callable[[str], None] = lambda line: None)
         ConfigurationError: If a setting cannot be used, or the address is not free.
     """
     # Before the models are loaded, which takes a while.
-    listener = _listen(config.host, config.port)
+    listener = listen(config.host, config.port)
     try:
         app = create_app(config, tell)
         write_json_lines(config.log_requests)
@@ -91,7 +91,7 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """Return a socket that is bound.
 
     Raises:

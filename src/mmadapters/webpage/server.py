@@ -97,7 +97,10 @@ def serve_page(artefact: Path, options: PageOptions, tell: Callable[[str], None]
         tell: Called with a line for a person.
 
     Raises:
-        As ``running_page``.
+        MissingDependencyError: If Gradio is not installed.
+        ArtefactError: If the model cannot be read.
+        ConfigurationError: If the port is taken.
+        DataError: If the examples cannot be read.
     """
     stopped = threading.Event()
 
