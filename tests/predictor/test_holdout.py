@@ -22,6 +22,13 @@ def test_a_fifth_of_few_rows_and_a_tenth_of_many(rows: int, size: int) -> None:
     assert holdout_size(rows) == size
 
 
+@pytest.mark.parametrize(("limit", "size"), [(1.0, 100), (30.0, 300), (600.0, 6000), (3600.0, 10_000)])
+def test_under_a_time_limit_no_more_are_held_out_than_can_be_scored(limit: float, size: int) -> None:
+    assert holdout_size(10**6, limit) == size
+    assert holdout_size(50, limit) == 10
+    assert holdout_size(19, limit) == 0
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     rows=st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=4, unique=True), min_size=5, max_size=60),

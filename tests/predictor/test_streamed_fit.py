@@ -61,7 +61,9 @@ def test_what_is_learned_of_the_rows_is_what_rows_in_memory_teach(
     assert (budget["mean"], budget["std"]) == pytest.approx((known["mean"], known["std"]), rel=1e-12)
     assert tables[0] == tables[1]
     # A frame whose texts are too long together is streamed, too: from memory.
-    monkeypatch.setattr(training_run, "is_streamed", lambda rows, characters: rows == 118 and characters > 20)
+    monkeypatch.setattr(
+        training_run, "is_streamed", lambda rows, characters, limited: rows == 118 and characters > 20 and not limited
+    )
     large = predictor(tiny_backbone, **COLUMNS, training=ONCE).fit(rows, validation=validation)
     assert large.artefact_.preprocessor.to_dict() == in_memory.artefact_.preprocessor.to_dict()
     assert large.metrics_.keys() == in_memory.metrics_.keys()

@@ -13,7 +13,7 @@ from transformers import TrainerControl
 
 from mmadapters.errors import ConfigurationError
 from mmadapters.predictor import defaults, fit_settings, fitting, time_limit
-from mmadapters.predictor.defaults import is_streamed, training_defaults
+from mmadapters.predictor.defaults import is_streamed, reachable_rows, training_defaults
 from mmadapters.predictor.fit_settings import Clock
 from mmadapters.predictor.time_limit import TimeLimit
 
@@ -121,6 +121,22 @@ def test_a_limit_shorter_than_the_preparation_names_it(tiny_backbone: Path, monk
         predictor(tiny_backbone, **COLUMNS).fit(movie_rows(30), time_limit=0.05)
 
 
+def test_of_many_rows_those_are_used_that_the_time_may_suffice_for(
+    tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert reachable_rows(1_000_000, None) == 1_000_000
+    assert reachable_rows(1_000_000, 200.0) == 200_000
+    assert reachable_rows(1_000_000, 1.0) == reachable_rows(100_000, 1.0) == 100_000
+    assert reachable_rows(99, 1.0) == 99
+    monkeypatch.setattr(fitting, "reachable_rows", lambda rows, limit: 40 if limit else rows)
+    fitted = predictor(tiny_backbone, **COLUMNS, verbose=1).fit(movie_rows(60), time_limit=600)
+    splits = fitted.artefact_.record["splits"]
+    assert splits["train"]["rows"] + splits["validation"]["rows"] == 40
+    assert "40 of 60 rows are used, drawn at random: 600 s do not suffice for more" in capsys.readouterr().out
+    every = predictor(tiny_backbone, **COLUMNS).fit(movie_rows(60)).artefact_.record["splits"]
+    assert every["train"]["rows"] + every["validation"]["rows"] == 60
+
+
 def test_defaults_follow_from_the_number_of_rows() -> None:
     few, some, many = (training_defaults(rows, True) for rows in (80, 5000, 1_000_000))
     assert few["per_device_train_batch_size"] < 32
@@ -134,6 +150,9 @@ def test_defaults_follow_from_the_number_of_rows() -> None:
     assert not is_streamed(100_000, 400)
     assert is_streamed(1_000_000, 400)
     assert not is_streamed(1_000_000, 40)
+    # What may not be reached is not tokenised beforehand.
+    assert is_streamed(1_000_000, 40, limited=True)
+    assert not is_streamed(5000, 40, limited=True)
 
 
 def test_a_model_card_takes_no_time_that_is_not_there(

@@ -1,4 +1,4 @@
-"""Metrics of multi-label and single-label classification and of regression, computed by scikit-learn.
+"""Metrics of multi-label and single-label classification and of regression, as scikit-learn computes them.
 
 Two policies, stated in every report. A label without positives in the split has no average precision and no recall: it
 is left out of macro averages and listed. A row without any positive label has no ranking to score: it is left out of
@@ -16,6 +16,7 @@ import numpy as np
 from sklearn import metrics as skm
 
 from mmadapters.errors import DataError, listed
+from mmadapters.evaluation.average_precision import average_precisions
 
 MULTI_LABEL = "multi_label_classification"
 SINGLE_LABEL = "single_label_classification"
@@ -133,7 +134,7 @@ def multi_label_metrics(
     support = truth.sum(axis=0)
     scored = support > 0
     rows = truth.any(axis=1)
-    per_label = [_label_row(name, truth[:, c], scores[:, c], predicted[:, c]) for c, name in enumerate(labels)]
+    per_label = _label_rows(labels, truth, scores, predicted)
     values = {}
     if scored.any():
         aps = np.array([row["average_precision"] for row, has in zip(per_label, scored, strict=True) if has])
@@ -142,7 +143,7 @@ def multi_label_metrics(
             "micro_average_precision": skm.average_precision_score(truth.ravel(), scores.ravel()),
             "macro_average_precision": aps.mean(),
             "weighted_average_precision": np.average(aps, weights=support[scored]),
-            "samples_average_precision": _samples_average_precision(truth[rows], scores[rows]),
+            "samples_average_precision": average_precisions(truth[rows], scores[rows]).mean(),
             "micro_f1": skm.f1_score(truth.ravel(), predicted.ravel(), zero_division=0),
             "macro_f1": f1s.mean(),
             "weighted_f1": np.average(f1s, weights=support[scored]),
@@ -180,9 +181,7 @@ def single_label_metrics(probabilities: np.ndarray, targets: np.ndarray, labels:
     chosen = np.eye(len(labels), dtype=bool)[predicted]
     support = one_hot.sum(axis=0)
     scored = support > 0
-    per_label = [
-        _label_row(name, one_hot[:, c].astype(bool), probabilities[:, c], chosen[:, c]) for c, name in enumerate(labels)
-    ]
+    per_label = _label_rows(labels, one_hot.astype(bool), probabilities, chosen)
     kept = [row for row, has in zip(per_label, scored, strict=True) if has]
     aps, f1s = np.array([row["average_precision"] for row in kept]), np.array([row["f1"] for row in kept])
     values = {
@@ -280,22 +279,29 @@ def _checked_threshold(threshold: float | Sequence[float], n_labels: int) -> np.
     return thresholds
 
 
-def _label_row(name: str, truth: np.ndarray, scores: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
-    support = int(truth.sum())
-    hits = int((truth & predicted).sum())
-    n_predicted = int(predicted.sum())
+def _label_rows(
+    labels: Sequence[str], truth: np.ndarray, scores: np.ndarray, predicted: np.ndarray
+) -> list[dict[str, Any]]:
+    columns = zip(
+        labels,
+        average_precisions(truth.T, scores.T),
+        truth.sum(axis=0).tolist(),
+        (truth & predicted).sum(axis=0).tolist(),
+        predicted.sum(axis=0).tolist(),
+        strict=True,
+    )
+    return [_label_row(*column) for column in columns]
+
+
+def _label_row(name: str, average_precision: float, support: int, hits: int, n_predicted: int) -> dict[str, Any]:
     return {
         "label": name,
         "support": support,
-        "average_precision": float(skm.average_precision_score(truth, scores)) if support else None,
+        "average_precision": float(average_precision) if support else None,
         "precision": hits / n_predicted if n_predicted else None,
         "recall": hits / support if support else None,
         "f1": 2 * hits / (support + n_predicted) if support else None,
     }
-
-
-def _samples_average_precision(truth: np.ndarray, scores: np.ndarray) -> float:
-    return float(np.mean([skm.average_precision_score(t, s) for t, s in zip(truth, scores, strict=True)]))
 
 
 def _samples_f1(truth: np.ndarray, predicted: np.ndarray) -> float:

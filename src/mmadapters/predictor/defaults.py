@@ -15,6 +15,7 @@ STREAMED_BYTES = 64 << 20
 """Size of files from which on their rows are read while the model is trained."""
 
 _CHARACTERS_A_TOKEN = 4
+_ROWS_A_SECOND = 1_000
 _ROWS_BETWEEN_EVALUATIONS = 100_000
 
 
@@ -36,13 +37,28 @@ def training_defaults(rows: int, has_validation: bool) -> dict[str, Any]:
     return options
 
 
-def is_streamed(rows: int, characters_a_row: float) -> bool:
+def reachable_rows(rows: int, limit: float | None) -> int:
+    """Return how many rows of a table in memory are used at most: under a time limit a thousand for each second.
+
+    More could not be trained on, and going through them takes time. Below ``LARGE`` rows all are used.
+
+    Args:
+        rows: Number of all rows.
+        limit: Seconds that a fit may take; None for no limit.
+    """
+    return rows if limit is None else min(rows, max(LARGE, int(_ROWS_A_SECOND * limit)))
+
+
+def is_streamed(rows: int, characters_a_row: float, limited: bool = False) -> bool:
     """Return whether rows in memory are tokenised while the model is trained.
 
     Args:
         rows: Number of training rows.
         characters_a_row: Mean length of their texts.
+        limited: Whether the time may not suffice to read all of them.
     """
+    if limited and rows >= LARGE:
+        return True
     return rows * characters_a_row / _CHARACTERS_A_TOKEN > STREAMED_TOKENS
 
 

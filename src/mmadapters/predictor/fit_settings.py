@@ -62,6 +62,9 @@ class Clock:
     Args:
         limit: Seconds, or None for as long as it takes.
 
+    Attributes:
+        limit: As given.
+
     Raises:
         ConfigurationError: If the limit is no number above 0.
     """
@@ -71,19 +74,19 @@ class Clock:
         if limit is not None and not (is_number and limit > 0):
             raise ConfigurationError(f"time_limit={limit!r} cannot be used. Give seconds above 0, or None.")
         self._started = time.monotonic()
-        self._limit = limit
+        self.limit = limit
         self._extraction = 0.0
         self._extracting_since: float | None = None
 
     @property
     def deadline(self) -> float | None:
         """When the time is over, on the clock of ``time.monotonic``."""
-        return None if self._limit is None else self._started + self._limit
+        return None if self.limit is None else self._started + self.limit
 
     @property
     def check(self) -> Callable[[], None] | None:
         """What raises where the time is over; None where there is no limit."""
-        return None if self._limit is None else self.require_time
+        return None if self.limit is None else self.require_time
 
     @contextmanager
     def extracting(self) -> Iterator[None]:
@@ -111,7 +114,7 @@ class Clock:
             ConfigurationError: Then.
         """
         taken = time.monotonic() - self._started
-        if self._limit is not None and taken >= self._limit:
+        if self.limit is not None and taken >= self.limit:
             media = (
                 f" (features of media took {self.extraction:.1f} s of it; they are kept, so that the next fit does not "
                 "extract them again)"
@@ -119,6 +122,6 @@ class Clock:
                 else ""
             )
             raise ConfigurationError(
-                f"time_limit={self._limit:g} s was over before the training began: {taken:.1f} s were taken to prepare "
+                f"time_limit={self.limit:g} s was over before the training began: {taken:.1f} s were taken to prepare "
                 f"rows{media}. Give a larger limit."
             )

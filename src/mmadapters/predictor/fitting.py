@@ -16,6 +16,7 @@ from mmadapters.errors import ConfigurationError, DataError, listed
 from mmadapters.features.cells import is_missing
 from mmadapters.features.table_columns import require_columns
 from mmadapters.predictor.column_plan import ColumnPlan, plan_columns
+from mmadapters.predictor.defaults import reachable_rows
 from mmadapters.predictor.fit_settings import Clock, FitSettings, Fitted
 from mmadapters.predictor.guessing import sample_of, separator_of
 from mmadapters.predictor.holdout import FEWEST_ROWS, held_out, holdout_size, telling_labels
@@ -53,10 +54,11 @@ def fit_frame(
     messages.tell_columns(plan, labels, len(frame))
     check_options(settings, plan.modality_names)
     preparation = preparation_for(plan, settings, messages)
+    frame = reachable(frame, clock.limit, settings.seed, messages)
     prepared = prepare(preparation, frame, settings.place, clock, messages, must_be_usable=True)
     train = prepared.frame
     if validation is None:
-        train, held = hold_out(train, schema, encoder, settings.seed, messages)
+        train, held = hold_out(train, schema, encoder, holdout_size(len(train), clock.limit), settings.seed, messages)
     else:
         rows = labelled(validation, settings.columns.label_columns, messages)
         held = prepare(preparation, rows, settings.place, clock, messages).frame
@@ -84,6 +86,25 @@ def labelled(frame: pd.DataFrame, columns: Sequence[str], messages: Messages) ->
         return frame
     messages.tell(f"{int(missing.sum()):,} of {len(frame):,} rows have no label and are left out")
     kept = frame[~missing]
+    kept.attrs = frame.attrs
+    return kept
+
+
+def reachable(frame: pd.DataFrame, limit: float | None, seed: int, messages: Messages) -> pd.DataFrame:
+    """Return the rows that a fit gets round to: all, or under a time limit as many as it may reach, drawn at random.
+
+    Args:
+        frame: N rows.
+        limit: Seconds, or None.
+        seed: Of the draw.
+        messages: Tells how many they are.
+    """
+    size = reachable_rows(len(frame), limit)
+    if size == len(frame):
+        return frame
+    messages.tell(f"{size:,} of {len(frame):,} rows are used, drawn at random: {limit:g} s do not suffice for more")
+    drawn = np.random.default_rng([seed, 2]).choice(len(frame), size, replace=False)
+    kept = frame.iloc[np.sort(drawn)]
     kept.attrs = frame.attrs
     return kept
 
@@ -204,7 +225,7 @@ def prepare(
 
 
 def hold_out(
-    frame: pd.DataFrame, schema: DatasetSchema, encoder: LabelEncoder, seed: int, messages: Messages
+    frame: pd.DataFrame, schema: DatasetSchema, encoder: LabelEncoder, size: int, seed: int, messages: Messages
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
     """Divide rows into those to train on and those to choose the best epoch by.
 
@@ -212,13 +233,13 @@ def hold_out(
         frame: N rows.
         schema: Knows the labels.
         encoder: Of the labels.
+        size: How many are to be held out.
         seed: Of what is left to chance.
         messages: Tells how many they are.
 
     Returns:
         Both in the order of the frame; None for the second where there are too few rows.
     """
-    size = holdout_size(len(frame))
     if not size:
         messages.tell(f"With fewer than {FEWEST_ROWS} rows none is held out: the last epoch is taken as it is")
         return frame, None

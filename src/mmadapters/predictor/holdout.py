@@ -18,17 +18,21 @@ BALANCED_ROWS = 100_000
 """Of more rows, labels are as frequent in both parts by chance."""
 
 _QUANTILES = 10
+_ROWS_A_SECOND = 10.0
+"""Of a time limit: what a small encoder on two cores scores in a tenth of it."""
 
 
-def holdout_size(rows: int) -> int:
+def holdout_size(rows: int, limit: float | None = None) -> int:
     """Return how many rows are held out: a fifth of few, a tenth of many, at most 10,000.
 
     Args:
         rows: Number of all rows.
+        limit: Seconds that a fit may take, at most ten rows for each and a hundred at least; None for no limit.
     """
     if rows < FEWEST_ROWS:
         return 0
-    return int(min(max(0.1 * rows, min(0.2 * rows, 100.0)), 10_000.0))
+    most = 10_000.0 if limit is None else min(10_000.0, max(100.0, _ROWS_A_SECOND * limit))
+    return int(min(max(0.1 * rows, min(0.2 * rows, 100.0)), most))
 
 
 def held_out(labels: Sequence[Sequence[Any]], size: int, seed: int) -> np.ndarray:

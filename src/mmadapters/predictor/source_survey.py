@@ -147,7 +147,7 @@ def look_through(
         raise DataError(f"Label column '{schema.label_columns[0]}' is empty in all {found.rows} rows. Check its name.")
     found.encoder.learn(statistics)
     if drawn is not None:
-        found.validation = drawn.held_out(holdout_size(labelled_rows), statistics, schema, found)
+        found.validation = drawn.held_out(holdout_size(labelled_rows, clock.limit), statistics, schema, found)
     return found
 
 

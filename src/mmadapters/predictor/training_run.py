@@ -74,7 +74,7 @@ def train_on_rows(rows: TrainingRows, settings: FitSettings, clock: Clock, messa
     schema = _schema(rows, media.sources())
     tokenizer = load_tokenizer(model.backbone)
     train: MultimodalDataset | StreamedDataset
-    if isinstance(rows.train, pd.DataFrame) and not _are_too_many(rows.train, rows.plan):
+    if isinstance(rows.train, pd.DataFrame) and not _are_too_many(rows.train, rows.plan, clock):
         preprocessor = Preprocessor.fit(rows.train, schema, tokenizer, settings.max_length)
         train = preprocessor.transform(rows.train)
     else:
@@ -149,10 +149,10 @@ def _schema(rows: TrainingRows, media: list[ModalitySource]) -> DatasetSchema:
     )
 
 
-def _are_too_many(frame: pd.DataFrame, plan: ColumnPlan) -> bool:
+def _are_too_many(frame: pd.DataFrame, plan: ColumnPlan, clock: Clock) -> bool:
     sample = sample_of(frame)
     characters = sum(len(str(cell)) for column in plan.text for cell in sample[column])
-    return is_streamed(len(frame), characters / len(sample))
+    return is_streamed(len(frame), characters / len(sample), clock.limit is not None)
 
 
 def _time_limit(clock: Clock, arguments: MultimodalTrainingArguments, validation_rows: int) -> TimeLimit | None:
