@@ -136,6 +136,7 @@ def test_the_best_weights_come_back_with_their_head(data, tiny_backbone: Path, t
             save_total_limit=None,
             early_stopping_patience=None,
             max_grad_norm=1e9,
+            ema_decay=None,
         ),
     )
     values = [entry["eval_micro_average_precision"] for entry in result.log if "eval_micro_average_precision" in entry]
