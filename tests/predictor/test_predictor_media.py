@@ -166,6 +166,21 @@ def test_the_commands_extract_by_themselves(
 
 
 @pytest.mark.slow
+def test_an_exported_model_extracts_by_itself(
+    trained: MultimodalPredictor, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxscript")
+    monkeypatch.setenv("MMADAPTERS_CACHE", str(tmp_path / "cache"))
+    command("export", trained.save(tmp_path / "model"), "-o", tmp_path / "exported")
+    for name in ("model", "exported"):
+        command("predict", tmp_path / name, folder / "rows.csv", "-o", tmp_path / f"{name}.parquet")
+    ours, exported = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("model", "exported"))
+    names = [f"probability_{name}" for name in trained.classes_]
+    np.testing.assert_allclose(exported[names], ours[names], atol=1e-4)
+    pd.testing.assert_frame_equal(exported.drop(columns=names), ours.drop(columns=names))
+
+
+@pytest.mark.slow
 def test_a_store_that_is_named_takes_the_place_of_the_files(
     trained: MultimodalPredictor, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
