@@ -40,7 +40,11 @@ OURS, DROPPED, THINNED, TEXT = (
     "text only",
 )
 MMBT, LINEAR = "MMBT", "logistic regression"
-BEST_LINEAR = "logistic regression, best modalities on these rows"
+BEST = {
+    MMBT: "MMBT (everything fine-tuned), best settings on these rows",
+    LINEAR: "logistic regression, best modalities on these rows",
+}
+"""Of several settings or subsets the one that is best on the test rows, which flatters these methods and not ours."""
 README_ROWS = (OURS, TEXT, MMBT, "LoRA, late fusion", "late GMU", LINEAR)
 """What the README's table shows of each set, where it was compared: labels of methods; of several subsets the best."""
 AT_RATE = 0.7
@@ -119,7 +123,7 @@ def targets(found: Mapping[str, Result]) -> str:
 
 
 def _aims(comparison: Mapping[str, Any]) -> list[list[str]]:
-    ours, mmbt, text = named(comparison, OURS), named(comparison, MMBT), named(comparison, TEXT)
+    ours, text = named(comparison, OURS), named(comparison, TEXT)
     micro, macro = comparison["main_metrics"]
     rows: list[list[str]] = []
     if ours is None:
@@ -128,9 +132,13 @@ def _aims(comparison: Mapping[str, Any]) -> list[list[str]]:
     def row(aim: str, bound: float, value: float) -> None:
         rows.append([aim, f"{bound:+.3f}", f"{value:+.4f}", "met" if value >= bound else "**missed**"])
 
+    for metric in (micro, macro):
+        mmbt = best(labelled(comparison, MMBT), metric)
+        if mmbt is not None:
+            several = f" ({mmbt['name']})" if len(labelled(comparison, MMBT)) > 1 else ""
+            aim = f"{metric_title(metric)} over MMBT's{several}"
+            row(aim, -0.005, reached(ours, metric) - reached(mmbt, metric))
     if mmbt is not None:
-        for metric in (micro, macro):
-            row(f"{metric_title(metric)} over MMBT's", -0.005, reached(ours, metric) - reached(mmbt, metric))
         share = ours["trainable_parameters"] / mmbt["trainable_parameters"]
         met = "met" if share <= 0.1 else "**missed**"
         rows.append(["parameters trained, of MMBT's", "at most 10 %", f"{100 * share:.1f} %", met])
@@ -228,13 +236,13 @@ def readme_table(found: Mapping[str, Result]) -> str:
     headings.append("trained parameters")
     rows = []
     for label in README_ROWS:
-        cells, parameters = [BEST_LINEAR if label == LINEAR else label], []
+        cells, parameters = [BEST.get(label, label)], []
         comparisons = [result["comparison"] for result in found.values()]
         if not any(labelled(comparison, label) for comparison in comparisons):
             continue
         for comparison in comparisons:
             mains = comparison["main_metrics"]
-            contender = best(labelled(comparison, label), mains[0]) if label == LINEAR else named(comparison, label)
+            contender = best(labelled(comparison, label), mains[0]) if label in BEST else named(comparison, label)
             for metric in mains:
                 cells.append("–" if contender is None else mean_and_deviation(contender["metrics"]["test"][metric]))
             if contender is not None:
