@@ -47,7 +47,7 @@ def test_values_tell_texts_numbers_categories_and_lists() -> None:
         "year": ("numeric",),
         "price": ("numeric",),
         "country": ("categorical",),
-        "adult": ("numeric",),
+        "adult": ("categorical",),
         "actors": ("multi_valued",),
         "tags": ("multi_valued",),
         "vector": ("vector",),
@@ -74,6 +74,9 @@ def test_what_tells_nothing_is_left_out() -> None:
             "seen": [datetime.datetime(2020, 1, i + 1) for i in range(12)],
             "flag": ["yes", None] * 6,
             "director_id": [1, 2, 3] * 4,
+            "lasts": pd.to_timedelta(range(12), unit="h"),
+            "waits": [datetime.timedelta(hours=i) for i in range(12)],
+            "month": pd.period_range("2020-01", periods=12, freq="M"),
         }
     )
     found = kinds(frame)
@@ -86,6 +89,9 @@ def test_what_tells_nothing_is_left_out() -> None:
         "same",
         "released",
         "seen",
+        "lasts",
+        "waits",
+        "month",
     }
     # What is there in some rows only tells something, and codes that come again are categories.
     assert found["flag"] == found["director_id"] == ("categorical",)
@@ -93,6 +99,26 @@ def test_what_tells_nothing_is_left_out() -> None:
     assert "names rows" in reasons["movie_id"]
     assert "names rows" in reasons["code"]
     assert "dates are not read" in reasons["seen"]
+    assert "dates are not read" in reasons["month"]
+    assert "durations are not read" in reasons["lasts"]
+    assert "durations are not read" in reasons["waits"]
+
+
+def test_what_a_table_says_of_its_columns_is_believed() -> None:
+    frame = pd.DataFrame(
+        {
+            "plot": TEXTS,
+            "codes": pd.Categorical([1, 2, 3] * 4),
+            "colour": pd.Categorical(["red", "blue"] * 6),
+            "truth": [True, False] * 6,
+            "perhaps": pd.array([True, None, False] * 4, dtype="boolean"),
+            "counts": pd.array([1, None, 3] * 4, dtype="Int64"),
+        }
+    )
+    found = kinds(frame)
+    assert found.pop("plot") == ("text",)
+    assert found.pop("counts") == ("numeric",)
+    assert set(found.values()) == {("categorical",)}
 
 
 def test_a_model_reads_the_two_longest_texts() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -130,9 +130,21 @@ def _guess(series: pd.Series, whole: pd.Series, root: str, allow_outside_root: b
         return Guess(name, (MULTI_VALUED,), f"{how}; {column.distinct:,} different", column.separator)
     if column.distinct == 1 and not column.missing and _is_constant(whole):
         return Guess(name, (IGNORED,), "every row has the same value")
+    return _by_type(series, column) or _single_values(column, len(series))
+
+
+def _by_type(series: pd.Series, column: Column) -> Guess | None:
+    """Return a guess for a column whose type in Python or pandas says more than its values do, None for another."""
     if _are_dates(series):
-        return Guess(name, (IGNORED,), "dates are not read; make a number of them, such as the year")
-    return _single_values(column, len(series))
+        return Guess(column.name, (IGNORED,), "dates are not read; make a number of them, such as the year")
+    if _are_durations(series):
+        return Guess(column.name, (IGNORED,), "durations are not read; make a number of them, such as seconds")
+    if column.type == NUMBER and isinstance(series.dtype, pd.CategoricalDtype):
+        return Guess(column.name, (CATEGORICAL,), f"a categorical column; {column.distinct:,} different values")
+    if column.type == NUMBER and _are_truth_values(series):
+        # In a file they are the words for them.
+        return Guess(column.name, (CATEGORICAL,), "truth values")
+    return None
 
 
 def _media(series: pd.Series, column: Column, root: str, allow_outside_root: bool) -> Guess | None:
@@ -232,4 +244,14 @@ def _are_dates(series: pd.Series) -> bool:
     if pd.api.types.is_datetime64_any_dtype(series):
         return True
     present = [cell for cell in series if not is_missing(cell)]
-    return all(isinstance(cell, date) or _ISO_DATE.fullmatch(str(cell).strip()) for cell in present)
+    return all(isinstance(cell, (date, pd.Period)) or _ISO_DATE.fullmatch(str(cell).strip()) for cell in present)
+
+
+def _are_truth_values(series: pd.Series) -> bool:
+    return all(isinstance(cell, (bool, np.bool_)) for cell in series if not is_missing(cell))
+
+
+def _are_durations(series: pd.Series) -> bool:
+    if pd.api.types.is_timedelta64_dtype(series):
+        return True
+    return all(isinstance(cell, timedelta) for cell in series if not is_missing(cell))
