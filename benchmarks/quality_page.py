@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -82,7 +83,7 @@ def joined(first: Result, later: Result) -> Result:
     same = {what: (ours[what], others[what]) for what in ("rows", "labels", "seeds", "reference", "main_metrics")}
     scores = [(named(each, reference) or {"metrics": None})["metrics"] for each in (ours, others)]
     unlike = [what for what, (one, two) in same.items() if one != two]
-    if unlike or scores[0] != scores[1]:
+    if unlike or not alike(*scores):
         raise ValueError(
             f"quality/{later['folder']} does not continue quality/{first['folder']}: "
             f"{', '.join(unlike) or f'scores of {reference}'} differ. Put it into a folder of another name."
@@ -90,6 +91,17 @@ def joined(first: Result, later: Result) -> Result:
     labels = {each["label"] for each in ours["contenders"]}
     added = [each for each in others["contenders"] if each["label"] not in labels]
     return {**first, "comparison": {**ours, "contenders": [*ours["contenders"], *added]}, "later": later}
+
+
+def alike(one: Any, two: Any) -> bool:
+    """Tell whether two nests of plain values are the same, numbers but for the last digit that results keep."""
+    if isinstance(one, dict) and isinstance(two, dict):
+        return one.keys() == two.keys() and all(alike(one[name], two[name]) for name in one)
+    if isinstance(one, list) and isinstance(two, list):
+        return len(one) == len(two) and all(map(alike, one, two))
+    if isinstance(one, float) and isinstance(two, float):
+        return math.isclose(one, two, rel_tol=1e-4, abs_tol=2e-5)
+    return bool(one == two)
 
 
 def labelled(comparison: Mapping[str, Any], label: str) -> list[dict[str, Any]]:
