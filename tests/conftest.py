@@ -8,6 +8,13 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 # Tiny models: a second thread costs more than it gives, and much more on a busy machine.
 os.environ["OMP_NUM_THREADS"] = "1"
+# Ray reads its environment when it is imported, and whichever test comes first does that.
+os.environ |= {
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
+}
 
 import random
 from pathlib import Path

@@ -175,7 +175,9 @@ def test_ray_without_a_cluster_is_this_machine_alone(folder: Path, ray_folder: P
     ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     assert "2 rows: 0 done before, 2 extracted" in ended.stdout
-    assert ended.stderr.splitlines() == ["· sound: audio, (T, D), D = 96"]
+    # On a busy machine Ray takes longer than the command says nothing for.
+    told = [line for line in ended.stderr.splitlines() if "No Ray worker is ready so far" not in line]
+    assert told == ["· sound: audio, (T, D), D = 96"]
     for name in ("shard-00000.arrow", "manifest.json"):
         assert (folder / "there" / name).read_bytes() == (folder / "here" / name).read_bytes()
     assert list(ray_folder.iterdir()) == []

@@ -34,13 +34,6 @@ SHADES = [10, 20, 10, 30, 40, 50, 60, 70, 80, 90, 20, 100, 110, 120, 130, 140, 1
 """Of the pictures of rows 0 to 20; three to a chunk."""
 HERTZ = [440, 440, 880, 550, 440, 660, 880]
 """Of the sounds; row ``r`` has number ``r % 7``."""
-ENVIRONMENT = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": "0123456789abcdef0123456789abcdef",
-    "PYTHONPATH": str(Path(__file__).parent),
-}
 QUICK_TO_SEE_THE_DEAD = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 500,
@@ -82,9 +75,7 @@ def running_nodes() -> Iterator[TwoNodes]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_TMPDIR", str(folder))
         patch.delenv("RAY_ADDRESS", raising=False)
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        # Ray reads its environment when it is imported.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
         from ray.cluster_utils import Cluster
 
         terminated = signal.getsignal(signal.SIGTERM)

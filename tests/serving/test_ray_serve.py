@@ -31,7 +31,7 @@ from served_models import config_of, expected_scores, feature_row, movie_rows, s
 pytest.importorskip("ray.serve", reason="Ray Serve is not installed")
 from mmadapters.cli.serve import ray_application
 from mmadapters.errors import ArtefactError, ConfigurationError, DataError
-from mmadapters.serving import ray_server
+from mmadapters.serving import ray_server, replicas
 from mmadapters.serving.config import RayServeConfig
 from mmadapters.serving.metrics import ServerMetrics, merged
 from mmadapters.serving.replicas import Replica, build
@@ -39,6 +39,12 @@ from mmadapters.serving.replicas import Replica, build
 TOKEN = "a-token-of-this-test"
 CLOSED = (404, 503)
 """What Ray's proxy answers where an application is gone, or has no replica any more."""
+
+
+@pytest.fixture
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replica in this process leaves its handlers of logs alone."""
+    monkeypatch.setattr(replicas, "write_json_lines", lambda requests: None)
 
 
 def test_settings_that_cannot_be_used_are_refused() -> None:
@@ -106,6 +112,7 @@ def replica_of(folder: Path, *names: str, **settings: Any) -> Replica:
     return Replica(*build(config_of(folder, *names, **settings))._bound_deployment.init_args)
 
 
+@pytest.mark.usefixtures("quiet")
 def test_a_replica_answers_other_parts_of_an_application(models: Path) -> None:
     rows = movie_rows(6, seed=1)
     given = [feature_row(row, "genres") for row in rows.itertuples()]
@@ -130,6 +137,7 @@ def test_a_replica_answers_other_parts_of_an_application(models: Path) -> None:
     np.testing.assert_allclose(scores_of(answer["predictions"]), expected_scores(models, "genres", rows), atol=1e-5)
 
 
+@pytest.mark.usefixtures("quiet")
 def test_other_weights_under_the_same_name_do_not_start(models: Path, tmp_path: Path) -> None:
     shutil.copytree(models / "genres", tmp_path / "genres")
     config, digests = build(config_of(tmp_path, "genres"))._bound_deployment.init_args
@@ -139,6 +147,7 @@ def test_other_weights_under_the_same_name_do_not_start(models: Path, tmp_path: 
         Replica(config, digests)
 
 
+@pytest.mark.usefixtures("quiet")
 def test_a_replica_whose_model_has_stopped_says_so(models: Path) -> None:
     replica = replica_of(models, "genres")
     app = replica.__serve_build_asgi_app__()
