@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from predictor_rows import QUICK, movie_rows, predictor
 from transformers import TrainerControl
 
@@ -129,6 +130,7 @@ def test_of_many_rows_those_are_used_that_the_time_may_suffice_for(
     assert reachable_rows(1_000_000, 1.0) == reachable_rows(100_000, 1.0) == 100_000
     assert reachable_rows(99, 1.0) == 99
     monkeypatch.setattr(fitting, "reachable_rows", lambda rows, limit: 40 if limit else rows)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     fitted = predictor(tiny_backbone, **COLUMNS, verbose=1).fit(movie_rows(60), time_limit=600)
     splits = fitted.artefact_.record["splits"]
     assert splits["train"]["rows"] + splits["validation"]["rows"] == 40

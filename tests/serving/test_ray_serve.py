@@ -15,11 +15,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ from served_models import config_of, expected_scores, feature_row, movie_rows, s
 pytest.importorskip("ray.serve", reason="Ray Serve is not installed")
 from mmadapters.cli.serve import ray_application
 from mmadapters.errors import ArtefactError, ConfigurationError, DataError
+from mmadapters.features.worker_process import WorkerError
 from mmadapters.serving import ray_server, replicas
 from mmadapters.serving.config import RayServeConfig
 from mmadapters.serving.metrics import ServerMetrics, merged
@@ -174,6 +176,49 @@ def test_an_address_that_is_taken_is_refused_before_ray_starts(models: Path, mon
             ray_server.serve_on_ray(config)
     with pytest.raises(ConfigurationError, match="token"):
         ray_server.serve_on_ray(dataclasses.replace(config, port=0, token_file=str(models / "no-token")))
+
+
+class FakeServe:
+    """Ray Serve as far as a start needs it: what its status says, and what running does."""
+
+    def __init__(self, run: Callable[[], None], message: str) -> None:
+        deployments = {"mmadapters": SimpleNamespace(message=message)}
+        self._applications = {"mmadapters": SimpleNamespace(message="Deploying.", deployments=deployments)}
+        self._run = run
+
+    def run(self, *given: Any, **named: Any) -> None:
+        self._run()
+
+    def status(self) -> Any:
+        return SimpleNamespace(applications=self._applications)
+
+
+def test_replicas_that_do_not_start_are_an_error_with_the_reason() -> None:
+    broken = RuntimeError("the deployment failed")
+
+    def fail() -> None:
+        raise broken
+
+    trace = "Traceback:\n  File ...\nmmadapters.errors.ArtefactError: the weights differ."
+    with pytest.raises(
+        WorkerError, match="cannot be started: .*ArtefactError: the weights differ. Every node"
+    ) as found:
+        ray_server._start(FakeServe(fail, trace), None, 60.0, threading.Event())
+    assert found.value.__cause__ is broken
+    with pytest.raises(WorkerError, match="cannot be started: Deploying. Every node"):
+        ray_server._start(FakeServe(fail, ""), None, 60.0, threading.Event())
+    waiting = threading.Event()
+
+    def wait() -> None:
+        waiting.wait(60)
+
+    with pytest.raises(WorkerError, match="did not start within 0.4 s: no CPU is free. Every node"):
+        ray_server._start(FakeServe(wait, "no CPU is free"), None, 0.4, threading.Event())
+    # Whoever ends the server meanwhile is not told of it.
+    ended = threading.Event()
+    ended.set()
+    ray_server._start(FakeServe(wait, ""), None, 60.0, ended)
+    waiting.set()
 
 
 @dataclass

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import torch
 
 from mmadapters.adapters.family import FUSIONS
 from mmadapters.data.labels import LabelEncoder
@@ -91,7 +92,9 @@ def labelled(frame: pd.DataFrame, columns: Sequence[str], messages: Messages) ->
 
 
 def reachable(frame: pd.DataFrame, limit: float | None, seed: int, messages: Messages) -> pd.DataFrame:
-    """Return the rows that a fit gets round to: all, or under a time limit as many as it may reach, drawn at random.
+    """Return the rows that a fit gets round to: all, or under a time limit without a GPU as many as it may reach.
+
+    They are drawn at random and keep their order.
 
     Args:
         frame: N rows.
@@ -99,7 +102,7 @@ def reachable(frame: pd.DataFrame, limit: float | None, seed: int, messages: Mes
         seed: Of the draw.
         messages: Tells how many they are.
     """
-    size = reachable_rows(len(frame), limit)
+    size = reachable_rows(len(frame), None if torch.cuda.is_available() else limit)
     if size == len(frame):
         return frame
     messages.tell(f"{size:,} of {len(frame):,} rows are used, drawn at random: {limit:g} s do not suffice for more")

@@ -13,6 +13,9 @@ from mmadapters.errors import ConfigurationError
 
 SHORTEST_TOKEN = 16
 """Characters of a bearer token."""
+RAY_NOT_INSTALLED = (
+    'Serving on several machines needs Ray Serve, which is not installed: pip install "mmadapters[ray-serve]"'
+)
 
 
 def _field(help_text: str, **kwargs: Any) -> Any:

@@ -294,13 +294,22 @@ class ModelRegistry:
         self._groups[name] = group
 
 
+def adapters_digest(folder: Path) -> str:
+    """Return the SHA-256 of a saved model's own weights, in hexadecimal.
+
+    Args:
+        folder: Of the model.
+    """
+    return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+
+
 def _about(artefact: Artefact, found: FoundArtefact, served: ServedFolder, digest: str) -> dict[str, Any]:
     config = artefact.model.active_peft_config
     summary = artefact.model.base_model.adapter_summary()
     return {
         "backbone": Path(artefact.settings.backbone).name,
         "backbone_digest": digest,
-        "digest": hashlib.sha256((found.folder / WEIGHTS_FILE).read_bytes()).hexdigest(),
+        "digest": adapters_digest(found.folder),
         "fusion": config.fusion,
         "parameters": {"backbone": int(summary.backbone), "adapters": int(summary.adapters)},
         "size_bytes": artefact_bytes(found.folder),

@@ -16,12 +16,9 @@ from typing import Any
 from mmadapters.errors import ConfigurationError, MissingDependencyError
 from mmadapters.features.ray_engine import RayOptions, connected
 from mmadapters.features.worker_process import WorkerError
-from mmadapters.serving.config import ServerConfig
+from mmadapters.serving.config import RAY_NOT_INSTALLED, ServerConfig
 
 APPLICATION = "mmadapters"
-NOT_INSTALLED = (
-    'Serving on several machines needs Ray Serve, which is not installed: pip install "mmadapters[ray-serve]"'
-)
 _ENVIRONMENT = {
     # Repeated lines of the log are lines of different requests.
     "RAY_DEDUP_LOGS": "0",
@@ -49,7 +46,7 @@ def serve_on_ray(
         WorkerError: If the replicas do not start.
     """
     if find_spec("ray") is None:
-        raise MissingDependencyError(NOT_INSTALLED)
+        raise MissingDependencyError(RAY_NOT_INSTALLED)
     port = _free_port(config.host, config.port)
     config.token()
     for name, value in _ENVIRONMENT.items():
@@ -89,17 +86,17 @@ def serve_on_ray(
 
 
 def _start(serve: Any, application: Any, seconds: float, ended: threading.Event) -> None:
-    """Start the replicas and wait until all of them answer.
+    """Start the replicas and wait until all of them answer, or a signal comes.
 
     Raises:
-        WorkerError: If they do not.
+        WorkerError: If they do not, in time or at all.
     """
     problems: list[BaseException] = []
 
     def start() -> None:
         try:
             serve.run(application, name=APPLICATION, route_prefix="/")
-        except BaseException as error:  # It is raised where the caller waits.
+        except BaseException as error:  # Raised below, in the thread that waits.
             problems.append(error)
 
     starting = threading.Thread(target=start, daemon=True)
@@ -110,20 +107,22 @@ def _start(serve: Any, application: Any, seconds: float, ended: threading.Event)
         waited += 0.2
     if ended.is_set():
         return
-    if starting.is_alive() or problems:
-        raise WorkerError(_why_not(serve, seconds))
+    if starting.is_alive():
+        raise WorkerError(_why_not(serve, f"The replicas did not start within {seconds:g} s"))
+    if problems:
+        raise WorkerError(_why_not(serve, "The replicas cannot be started", str(problems[0]))) from problems[0]
 
 
-def _why_not(serve: Any, seconds: float) -> str:
-    """Return what Ray Serve knows of why replicas did not start."""
+def _why_not(serve: Any, what: str, reason: str = "Ray Serve gives no reason") -> str:
+    """Return what happened, with what Ray Serve knows of why."""
     found = serve.status().applications.get(APPLICATION)
-    parts = [] if found is None else [found.message, *(d.message for d in found.deployments.values())]
+    parts = [reason] if found is None else [reason, found.message, *(d.message for d in found.deployments.values())]
     lines = [line.strip() for part in parts for line in part.splitlines()]
     named = [line for line in lines if "Error: " in line]
-    told = (named or [line for line in lines if line] or ["Ray Serve gives no reason"])[-1]
+    told = (named or [line for line in lines if line] or [reason])[-1]
     return (
-        f"The replicas did not start within {seconds:g} s: {told.rstrip('.')}. Every node needs mmadapters, the "
-        "models' folders and backbones, and the CPUs and GPUs that 'ray' names."
+        f"{what}: {told.rstrip('.')}. Every node needs mmadapters, the models' folders and backbones, and the CPUs and "
+        "GPUs that 'ray' names."
     )
 
 

@@ -6,7 +6,6 @@ there is what only many need: they have to serve the same weights, and ``/metric
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,20 +14,19 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from mmadapters.artefact import find_artefact, read_artefact
-from mmadapters.artefact.files import WEIGHTS_FILE
 from mmadapters.errors import ArtefactError, DataError, MissingDependencyError
 from mmadapters.serving.app import Service, create_app
-from mmadapters.serving.config import ServerConfig
+from mmadapters.serving.config import RAY_NOT_INSTALLED, ServerConfig
 from mmadapters.serving.metrics import merged
+from mmadapters.serving.models import adapters_digest
 from mmadapters.serving.problems import RequestProblem
-from mmadapters.serving.ray_server import NOT_INSTALLED
 from mmadapters.serving.schemas import FeaturesRequest
 from mmadapters.serving.server import write_json_lines
 
 try:
     from ray import serve
 except ImportError as error:
-    raise MissingDependencyError(NOT_INSTALLED) from error
+    raise MissingDependencyError(RAY_NOT_INSTALLED) from error
 
 DEPLOYMENT = "mmadapters"
 _METRICS_SECONDS = 5.0
@@ -123,7 +121,7 @@ def build(config: ServerConfig) -> serve.Application:
     for name, served in config.models.items():
         found = find_artefact(served.folder)
         read_artefact(found.folder)
-        digests[name] = hashlib.sha256((found.folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+        digests[name] = adapters_digest(found.folder)
         # A replica works in another folder.
         is_here = Path(served.folder).is_dir()
         models[name] = replace(served, folder=str(Path(served.folder).absolute())) if is_here else served
