@@ -29,8 +29,8 @@ BENCHMARKS = Path(__file__).parent
 ROOT = BENCHMARKS.parent
 PAGE, README, IMAGES = ROOT / "docs" / "results.md", ROOT / "README.md", ROOT / "docs" / "images"
 SETS = ("movies", "emoji", "trailers")
-LATER = "-2"
-"""Ends the name of the folder whose methods were run after those of a set."""
+LATER = ("-2", "-3")
+"""End the names of the folders whose methods were run after those of a set."""
 PREFIX = "results-"
 SHOWN_PICTURES = ("results", "costs", "missing", "left-out", "shares")
 NOT_MEASURED = "Not measured yet: `make bench` does it."
@@ -57,7 +57,7 @@ def results(benchmarks: Path) -> dict[str, Result]:
     """Return the results by set, as far as they are there, with what later experiments add to them."""
     found: dict[str, Result] = {}
     for name in SETS:
-        for folder in (name, f"{name}{LATER}"):
+        for folder in (name, *(f"{name}{ending}" for ending in LATER)):
             file = benchmarks / "quality" / folder / "result.json"
             if file.exists():
                 result = {**json.loads(file.read_text(encoding="utf-8")), "folder": folder}
@@ -90,7 +90,8 @@ def joined(first: Result, later: Result) -> Result:
         )
     labels = {each["label"] for each in ours["contenders"]}
     added = [each for each in others["contenders"] if each["label"] not in labels]
-    return {**first, "comparison": {**ours, "contenders": [*ours["contenders"], *added]}, "later": later}
+    comparison = {**ours, "contenders": [*ours["contenders"], *added]}
+    return {**first, "comparison": comparison, "later": [*first.get("later", []), later]}
 
 
 def alike(one: Any, two: Any) -> bool:
@@ -207,7 +208,7 @@ def section(name: str, result: Result, link: Callable[[str], str], drawn: set[st
         drawn: The names of the pictures that there are.
     """
     comparison = result["comparison"]
-    sources = [result, result["later"]] if "later" in result else [result]
+    sources = [result, *result.get("later", [])]
     rows = comparison["rows"]
     explained = {each["name"]: each["explanation"] for each in comparison["contenders"] if each.get("explanation")}
     variants = {each["name"]: each["variants"] for each in comparison["contenders"] if each.get("variants")}

@@ -96,7 +96,7 @@ def test_configurations_are_comparisons_that_can_be_planned(folder: Path, tmp_pa
     (tmp_path / "compare.yaml").write_text(yaml.safe_dump(merged, sort_keys=False))
     planned = plan_contenders(load_settings(RunConfig, tmp_path / "compare.yaml")).contenders
     assert len(planned) >= len(compare.methods)
-    if folder.name.removesuffix(quality_page.LATER) in quality_page.SETS:
+    if folder.name.split("-")[0] in quality_page.SETS:
         assert planned[0].name == quality_page.OURS
 
 
@@ -177,6 +177,12 @@ def test_what_is_run_later_joins_a_result_of_the_same_reference(result: dict[str
         "[quality/movies-2](../benchmarks/quality/movies-2/result.json), 2026-12-01"
     )
     assert "| late GMU |" in quality_page.readme_table({"movies": joined})
+    latest = {**later, "folder": "movies-3"}
+    latest["comparison"] = {**comparison, "contenders": [comparison["contenders"][0], {**late, "label": "third"}]}
+    thrice = quality_page.joined(joined, latest)
+    assert [each["label"] for each in thrice["comparison"]["contenders"]][-2:] == ["late GMU", "third"]
+    sources = quality_page.section("movies", thrice, str, set()).splitlines()[-3:]
+    assert sources[0].startswith("[quality/movies-2]") and sources[2].startswith("[quality/movies-3]")
     other = copy.deepcopy(later)
     # The last digit may be rounded the other way.
     other["comparison"]["contenders"][0]["metrics"]["test"]["micro_average_precision"]["mean"] += 0.00001
