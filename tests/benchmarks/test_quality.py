@@ -182,7 +182,8 @@ def test_what_is_run_later_joins_a_result_of_the_same_reference(result: dict[str
     thrice = quality_page.joined(joined, latest)
     assert [each["label"] for each in thrice["comparison"]["contenders"]][-2:] == ["late GMU", "third"]
     sources = quality_page.section("movies", thrice, str, set()).splitlines()[-3:]
-    assert sources[0].startswith("[quality/movies-2]") and sources[2].startswith("[quality/movies-3]")
+    assert sources[0].startswith("[quality/movies-2]")
+    assert sources[2].startswith("[quality/movies-3]")
     other = copy.deepcopy(later)
     # The last digit may be rounded the other way.
     other["comparison"]["contenders"][0]["metrics"]["test"]["micro_average_precision"]["mean"] += 0.00001
