@@ -70,7 +70,7 @@ def joined(first: Result, later: Result) -> Result:
     """Return a result with the contenders that another one has beside.
 
     Differences to the reference and their intervals are of the runs of each, so they belong together only if the
-    reference was the same.
+    reference was the same. A contender that came out like one of the same method and modalities stands there once.
 
     Args:
         first: The result.
@@ -90,9 +90,31 @@ def joined(first: Result, later: Result) -> Result:
             f"{', '.join(unlike) or f'scores of {reference}'} differ. Put it into a folder of another name."
         )
     labels = {each["label"] for each in ours["contenders"]}
-    added = [each for each in others["contenders"] if each["label"] not in labels]
+    added = [each for each in others["contenders"] if each["label"] not in labels and not _stands(each, ours)]
     comparison = {**ours, "contenders": [*ours["contenders"], *added]}
     return {**first, "comparison": comparison, "later": [*first.get("later", []), later]}
+
+
+def _stands(contender: Mapping[str, Any], comparison: Mapping[str, Any]) -> bool:
+    """Tell whether a comparison has the same under another label."""
+    return any(
+        each["method"] == contender["method"]
+        and each["modalities"] == contender["modalities"]
+        and each["trainable_parameters"] == contender["trainable_parameters"]
+        and alike(each["metrics"], contender["metrics"])
+        for each in comparison["contenders"]
+        if each["seeds"] and contender["seeds"]
+    )
+
+
+def pictured(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a comparison for the pictures: the curves of missing modalities are of methods that read all of them."""
+    contenders = comparison["contenders"]
+    most = max((len(each["modalities"]) for each in contenders), default=0)
+    return {
+        **comparison,
+        "contenders": [each if len(each["modalities"]) == most else {**each, "variants": []} for each in contenders],
+    }
 
 
 def alike(one: Any, two: Any) -> bool:
@@ -282,7 +304,7 @@ def make(benchmarks: Path, page: str, readme: str, images: str) -> tuple[str, st
         if name not in found:
             sections[name] = NOT_MEASURED
             continue
-        own = {picture.name: picture.svg for picture in draw_pictures(found[name]["comparison"])}
+        own = {picture.name: picture.svg for picture in draw_pictures(pictured(found[name]["comparison"]))}
         files = {what: f"{PREFIX}{file_stem(f'{name} {what}')}.svg" for what in SHOWN_PICTURES if what in own}
         svgs |= {file: own[what] for what, file in files.items()}
         sections[name] = section(name, found[name], lambda what, f=files: f"{images}/{f[what]}", set(files))

@@ -163,9 +163,10 @@ def test_adapters_are_held_against_the_best_mmbt(result: dict[str, Any]) -> None
 
 def test_what_is_run_later_joins_a_result_of_the_same_reference(result: dict[str, Any]) -> None:
     comparison = result["comparison"]
-    late = {**comparison["contenders"][4], "name": "late GMU", "label": "late GMU"}
+    late = {**comparison["contenders"][4], "name": "late GMU", "label": "late GMU", "method": "late_gmu"}
+    again = {**comparison["contenders"][5], "name": "linear again", "label": "linear again"}
     later = {**result, "date": "2026-12-01", "folder": "movies-2"}
-    later["comparison"] = {**comparison, "contenders": [comparison["contenders"][0], late]}
+    later["comparison"] = {**comparison, "contenders": [comparison["contenders"][0], late, again]}
     joined = quality_page.joined(result, later)
     assert [each["label"] for each in joined["comparison"]["contenders"]] == [
         *(each["label"] for each in comparison["contenders"]),
@@ -178,7 +179,8 @@ def test_what_is_run_later_joins_a_result_of_the_same_reference(result: dict[str
     )
     assert "| late GMU |" in quality_page.readme_table({"movies": joined})
     latest = {**later, "folder": "movies-3"}
-    latest["comparison"] = {**comparison, "contenders": [comparison["contenders"][0], {**late, "label": "third"}]}
+    third = {**late, "label": "third", "method": "third"}
+    latest["comparison"] = {**comparison, "contenders": [comparison["contenders"][0], third]}
     thrice = quality_page.joined(joined, latest)
     assert [each["label"] for each in thrice["comparison"]["contenders"]][-2:] == ["late GMU", "third"]
     sources = quality_page.section("movies", thrice, str, set()).splitlines()[-3:]
@@ -195,6 +197,16 @@ def test_what_is_run_later_joins_a_result_of_the_same_reference(result: dict[str
         quality_page.joined(result, other)
     with pytest.raises(ValueError, match="seeds differ"):
         quality_page.joined(result, {**later, "comparison": {**later["comparison"], "seeds": [0, 1]}})
+
+
+def test_pictures_of_missing_modalities_leave_out_who_does_not_read_all(result: dict[str, Any]) -> None:
+    comparison = result["comparison"]
+    one, *others = comparison["contenders"]
+    wide = {**one, "modalities": ["poster", "sound"]}
+    shown = quality_page.pictured({**comparison, "contenders": [wide, *others]})["contenders"]
+    assert shown[0]["variants"] == one["variants"] != []
+    assert all(each["variants"] == [] for each in shown[1:])
+    assert quality_page.pictured(comparison)["contenders"][1] == others[0]
 
 
 def test_page_and_readme_are_what_the_results_make() -> None:

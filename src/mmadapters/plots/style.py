@@ -91,13 +91,14 @@ def looks(index: int) -> dict[str, Any]:
 
 
 def short(name: str, width: int = MAX_NAME) -> str:
-    """Return a name that fits beside an axis.
+    """Return a name that fits beside an axis: of a long one both ends, since names often differ in the last words.
 
     Args:
         name: Of a contender or label; a dollar sign is shown as one.
         width: Most characters.
     """
-    shown = name if len(name) <= width else f"{name[: width - 1]}…"
+    end = (width - 1) // 2
+    shown = name if len(name) <= width else f"{name[: width - 1 - end]}…{name[len(name) - end :]}"
     return shown.replace("$", r"\$")
 
 
