@@ -180,6 +180,7 @@ def exported_as_documented(capsys: pytest.CaptureFixture[str]) -> None:
     assert named | {"longformer"} == set(ENCODER_SITES)
 
 
+@pytest.mark.slow
 def test_a_comparison_as_documented(movies: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     # A process for each run takes seconds to start; tests/cli/test_compare_killed.py has them.
     monkeypatch.setattr(compare_runs, "launch_process", lambda job, file: attempt(job))

@@ -165,6 +165,7 @@ def ray_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.slow
 def test_ray_without_a_cluster_is_this_machine_alone(folder: Path, ray_folder: Path) -> None:
     (folder / "rows.csv").write_text("movie,file\n1,missing.wav\n2,\n")
     written(folder, {**SETTINGS, "modalities": {"sound": {"kind": "audio", "column": "file"}}, "store": "here"})

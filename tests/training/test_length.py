@@ -155,7 +155,7 @@ def test_little_is_padded(data, tiny_backbone: Path, tmp_path: Path, options: di
         assert max(size * length for size, length in shapes) <= BUDGET
 
 
-@pytest.mark.parametrize("options", [{}, {"max_tokens_per_batch": BUDGET}])
+@pytest.mark.parametrize("options", [{}, pytest.param({"max_tokens_per_batch": BUDGET}, marks=pytest.mark.slow)])
 def test_epochs_are_trained_in_orders_of_their_own_that_the_seed_repeats(
     data, tiny_backbone: Path, options: dict
 ) -> None:

@@ -193,7 +193,7 @@ def test_a_kill_between_the_two_steps_of_a_repetition_loses_and_doubles_nothing(
     assert studies.finished_trials(study) == []
 
 
-@pytest.mark.parametrize(("pruner", "trials"), [("median", 5), ("hyperband", 7)])
+@pytest.mark.parametrize(("pruner", "trials"), [("median", 5), pytest.param("hyperband", 7, marks=pytest.mark.slow)])
 def test_bad_trials_are_pruned_but_never_the_first(
     pruner: str, trials: int, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
